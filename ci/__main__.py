@@ -1,0 +1,269 @@
+"""``python -m ci VERB``: the toolchain's command line; nox and the workflows call nothing else."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ci import paths
+from ci.build import Engine, Options, build_and_prove
+from ci.check import check
+from ci.docs import derived_files, stale_files, write_files
+from ci.errors import ToolchainError, UsageError
+from ci.host import host_platform
+from ci.interpreters import Interpreter, choose_interpreters, find_interpreters
+from ci.matrix import render_matrix, select_targets
+from ci.progress import Progress
+from ci.repair import repair
+from ci.smoke import require_passed, smoke, write_report
+from ci.table import Table, load_table
+from ci.vendor import Pin, Tree, foreign_tree, load_pin, pinned_tree, place_tree
+
+_INTERRUPTED = 130
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one verb and return the exit code; errors are printed, with their cure."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    progress = Progress()
+    try:
+        table = load_table()
+        verb = {
+            "vendor": _vendor,
+            "build": _build,
+            "repair": _repair,
+            "check": _check,
+            "smoke": _smoke,
+            "matrix": _matrix,
+            "generate": _generate,
+        }[options.verb]
+        verb(options, table, progress)
+    except ToolchainError as error:
+        progress.fail(str(error))
+        return error.exit_code
+    except KeyboardInterrupt:
+        progress.fail("stopped; nothing was left half-written\n  -> run the command again")
+        return _INTERRUPTED
+    return 0
+
+
+def _vendor(options: argparse.Namespace, table: Table, progress: Progress) -> None:
+    del table
+    pin = load_pin()
+    if options.source is not None:
+        place_tree(progress, options.source, pin=pin)
+        progress.step(f"{paths.TREE} is a copy of {options.source}")
+        return
+    tree = pinned_tree(progress, pin=pin)
+    progress.step(f"{tree.path} is llama.cpp {pin.version} at {pin.commit}")
+
+
+def _build(options: argparse.Namespace, table: Table, progress: Progress) -> None:
+    platform = options.platform or host_platform(table).name
+    target = table.target(options.backend, platform)
+    defines = dict(_define(text) for text in options.define)
+    pin = load_pin()
+    interpreters = _interpreters(options, table)
+    build_and_prove(
+        target,
+        Options(
+            engine=_engine(options.engine),
+            compiler=options.compiler,
+            tree=_tree(options.source, progress, pin),
+            interpreters=interpreters,
+            defines=defines,
+            out=options.out,
+        ),
+        table,
+        progress,
+        pin=pin,
+    )
+
+
+def _repair(options: argparse.Namespace, table: Table, progress: Progress) -> None:
+    target = table.target(options.backend, options.platform or host_platform(table).name)
+    for wheel in options.wheels:
+        progress.step(f"wrote {repair(wheel, target, options.out)}")
+
+
+def _check(options: argparse.Namespace, table: Table, progress: Progress) -> None:
+    for wheel in options.wheels or _dist_wheels():
+        target = check(wheel, table, own_paths=(paths.ROOT,))
+        progress.step(f"{wheel.name} is what the table says of {target.name}")
+
+
+def _smoke(options: argparse.Namespace, table: Table, progress: Progress) -> None:
+    interpreters = _interpreters(options, table)
+    if options.all_pythons:
+        there = {interpreter.series for interpreter in interpreters}
+        missing = [series for series in table.interpreters.all if series not in there]
+        if missing:
+            progress.warn(f"not on this machine, so not proven here: Python {', '.join(missing)}")
+    for wheel in options.wheels or _dist_wheels():
+        target = check(wheel, table)
+        report = smoke(wheel, target, interpreters, progress, now=datetime.now(UTC))
+        progress.step(f"wrote {write_report(wheel, report)}")
+        require_passed(report)
+
+
+def _matrix(options: argparse.Namespace, table: Table, progress: Progress) -> None:
+    del progress
+    print(render_matrix(select_targets(table, options.target), options.format))  # noqa: T201
+
+
+def _generate(options: argparse.Namespace, table: Table, progress: Progress) -> None:
+    pin = load_pin()
+    files = derived_files(table, pinned_tree(progress, pin=pin))
+    if options.check:
+        stale = stale_files(files)
+        if stale:
+            raise UsageError(
+                f"stale: {', '.join(stale)}", cure="run `nox -s generate` and commit the result"
+            )
+        progress.step("every derived file is as it must be")
+        return
+    written = write_files(files)
+    progress.step(f"wrote {', '.join(written)}" if written else "nothing was stale")
+
+
+def _tree(source: Path | None, progress: Progress, pin: Pin) -> Tree:
+    if source is None:
+        return pinned_tree(progress, pin=pin)
+    return foreign_tree(progress, source, pin=pin)
+
+
+def _interpreters(options: argparse.Namespace, table: Table) -> list[Interpreter]:
+    supported = table.interpreters.all
+    if options.python:
+        return choose_interpreters(options.python, supported)
+    found = find_interpreters(supported)
+    if not found:
+        raise UsageError(
+            f"there is none of Python {', '.join(supported)} with venv on this machine",
+            cure="install one (Debian: apt install python3-venv), or name it with --python PATH",
+        )
+    return found
+
+
+def _engine(name: str) -> Engine:
+    engines: dict[str, Engine] = {"auto": "auto", "host": "host", "cibuildwheel": "cibuildwheel"}
+    return engines[name]
+
+
+def _define(text: str) -> tuple[str, str]:
+    name, equals, value = text.removeprefix("-D").partition("=")
+    if not name or not equals:
+        raise UsageError(f"--define {text} is not NAME=VALUE", cure="write --define GGML_RPC=ON")
+    return name, value
+
+
+def _dist_wheels() -> list[Path]:
+    wheels = sorted(paths.DIST.glob("*.whl"))
+    if not wheels:
+        raise UsageError("there is no wheel in dist/", cure="run `nox -s build` or name a wheel")
+    return wheels
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m ci",
+        description="From the pinned llama.cpp to a wheel that is repaired, checked and proven.",
+        epilog="Every verb is a nox session as well: nox -s build -- --backend cpu",
+    )
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    vendor = verbs.add_parser("vendor", help="bring the pinned llama.cpp to vendor/llama.cpp")
+    _add_source(vendor)
+
+    build = verbs.add_parser(
+        "build", help="vendor, build, repair, check and smoke-test one backend into dist/"
+    )
+    _add_target(build)
+    _add_source(build)
+    _add_pythons(build)
+    build.add_argument(
+        "--engine",
+        choices=["auto", "host", "cibuildwheel"],
+        default="auto",
+        help="where to compile: on this machine, or through cibuildwheel in a container"
+        " (auto: cibuildwheel where a container engine runs)",
+    )
+    build.add_argument(
+        "--compiler",
+        choices=["auto", "zig", "system"],
+        default="auto",
+        help="on this machine: ziglang from the package index, or the system's own"
+        " (auto: zig on Linux)",
+    )
+    build.add_argument(
+        "--define",
+        "-D",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="one more CMake definition, for example GGML_RPC=ON",
+    )
+    _add_out(build, paths.DIST)
+
+    repair_ = verbs.add_parser("repair", help="put the platform's tag and the SBOM on built wheels")
+    _add_target(repair_)
+    repair_.add_argument("wheels", nargs="+", type=Path, metavar="WHEEL")
+    _add_out(repair_, paths.DIST)
+
+    check_ = verbs.add_parser("check", help="is a finished wheel what the table says?")
+    check_.add_argument("wheels", nargs="*", type=Path, metavar="WHEEL", help="default: dist/")
+
+    smoke_ = verbs.add_parser(
+        "smoke", help="install wheels in fresh environments and compare known answers"
+    )
+    smoke_.add_argument("wheels", nargs="*", type=Path, metavar="WHEEL", help="default: dist/")
+    _add_pythons(smoke_)
+    smoke_.add_argument(
+        "--all-pythons", action="store_true", help="also say which Pythons are missing here"
+    )
+
+    matrix = verbs.add_parser("matrix", help="print the targets, for people or for a workflow")
+    matrix.add_argument("--format", choices=["text", "github"], default="text")
+    matrix.add_argument(
+        "--target", action="append", default=[], metavar="PATTERN", help="such as 'cpu-*'"
+    )
+
+    generate = verbs.add_parser("generate", help="write the ABI, licences and README's tables anew")
+    generate.add_argument("--check", action="store_true", help="only say what is stale")
+    return parser
+
+
+def _add_target(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--backend", default="cpu", help="a backend of the table (default: cpu)")
+    parser.add_argument("--platform", help="a platform of the table (default: this machine's)")
+
+
+def _add_source(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--source",
+        type=Path,
+        metavar="PATH",
+        help="another llama.cpp than the pinned one: a checkout or an archive",
+    )
+
+
+def _add_pythons(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--python",
+        action="append",
+        default=[],
+        metavar="VERSION",
+        help="prove it on this Python alone (3.9, 3.13t or a path; can be repeated);"
+        " default: every one that is found",
+    )
+
+
+def _add_out(parser: argparse.ArgumentParser, default: Path) -> None:
+    parser.add_argument("--out", type=Path, default=default, metavar="FOLDER")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

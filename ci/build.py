@@ -1,0 +1,224 @@
+"""Build: from the tree to a wheel that is repaired, checked and proven, in ``dist/``."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from ci import paths, zig
+from ci.check import check
+from ci.compiler import CacheStats, Choice, CompilerCache, choose_compiler
+from ci.errors import BuildError, ToolMissingError, UsageError
+from ci.host import container_engine, require_buildable
+from ci.interpreters import Interpreter
+from ci.process import ProcessError, run
+from ci.progress import Progress
+from ci.repair import repair
+from ci.smoke import require_passed, smoke, write_report
+from ci.table import Table, Target
+from ci.vendor import Pin, Tree
+
+Engine: TypeAlias = Literal["auto", "host", "cibuildwheel"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How to build: the engine, the compiler, the tree, what to prove it on, and more defines."""
+
+    engine: Engine = "auto"
+    compiler: Choice = "auto"
+    tree: Tree
+    interpreters: list[Interpreter]
+    defines: dict[str, str] = field(default_factory=dict)
+    out: Path = paths.DIST
+
+
+@dataclass(frozen=True, kw_only=True)
+class Built:
+    """A wheel as it leaves a build engine, before repair."""
+
+    wheel: Path
+    engine: str
+    seconds: float
+    cache: CacheStats | None
+
+
+def build_and_prove(
+    target: Target, options: Options, table: Table, progress: Progress, *, pin: Pin
+) -> Path:
+    """Build, repair, check and smoke-test one target; return the finished wheel in ``options.out``.
+
+    Raises:
+        ToolchainError: the step that failed, with its cure. A wheel that does not pass its check
+            never gets into ``options.out``; one that fails its smoke test keeps its report there.
+    """
+    require_buildable(target, table)
+    built = build(target, options, progress, pin=pin)
+    progress.step(f"repairing {built.wheel.name} for {target.platform.wheel_tag}")
+    staging = paths.BUILD / target.name / "repaired"
+    shutil.rmtree(staging, ignore_errors=True)
+    repaired = repair(built.wheel, target, staging)
+    progress.step(f"checking {repaired.name}")
+    check(repaired, table, own_paths=(paths.ROOT, options.tree.path, Path(sys.prefix)))
+    options.out.mkdir(parents=True, exist_ok=True)
+    wheel = repaired.replace(options.out / repaired.name)
+    report = smoke(wheel, target, options.interpreters, progress, now=datetime.now(UTC))
+    write_report(wheel, report)
+    require_passed(report)
+    progress.summary(f"{target.name} is built and proven", _summary(wheel, built, report, progress))
+    return wheel
+
+
+def build(target: Target, options: Options, progress: Progress, *, pin: Pin) -> Built:
+    """Run the build engine and return the wheel that it made.
+
+    Raises:
+        BuildError: CMake or the compiler failed; its last lines are in the message.
+    """
+    out = paths.BUILD / target.name / "built"
+    shutil.rmtree(out, ignore_errors=True)
+    start = time.monotonic()
+    engine = options.engine
+    if engine == "auto":
+        engine = "cibuildwheel" if _container_runs(target) else "host"
+    if engine == "host":
+        cache = _build_on_host(target, options, progress, out, pin=pin)
+    else:
+        cache = None
+        _build_with_cibuildwheel(target, options, progress, out, pin=pin)
+    wheels = list(out.glob("*.whl"))
+    if len(wheels) != 1:
+        raise BuildError(
+            f"the build made {len(wheels)} wheels in {out}", cure="delete build/ and try again"
+        )
+    return Built(wheel=wheels[0], engine=engine, seconds=time.monotonic() - start, cache=cache)
+
+
+def _container_runs(target: Target) -> bool:
+    return target.platform.system == "linux" and container_engine() is not None
+
+
+def _settings(target: Target, options: Options, pin: Pin) -> dict[str, str]:
+    defines = dict(target.family.defines)
+    defines["LLAMA_CPP_BACKEND"] = target.backend.name
+    if not target.platform.cpu_variants:
+        defines |= {"GGML_BACKEND_DL": "OFF", "GGML_CPU_ALL_VARIANTS": "OFF"}
+    if target.family.toolkit != "none":
+        defines["LLAMA_CPP_TOOLKIT"] = f"{target.family.toolkit} {target.backend.toolkit_version}"
+    if options.tree.commit != pin.commit:
+        defines["LLAMA_CPP_COMMIT"] = options.tree.commit or "unknown"
+    return {**defines, **options.defines}
+
+
+def _build_on_host(
+    target: Target, options: Options, progress: Progress, out: Path, *, pin: Pin
+) -> CacheStats:
+    folder = paths.BUILD / target.name / "cmake"
+    shutil.rmtree(folder, ignore_errors=True)
+    compiler = choose_compiler(
+        options.compiler, target.platform, paths.BUILD / target.name / "compiler"
+    )
+    progress.step(f"building {target.name} with {compiler.name}")
+    cache = CompilerCache(
+        basedirs=(options.tree.path, paths.ROOT, Path(sys.prefix)), compiler=compiler
+    )
+    defines = {
+        **compiler.defines,
+        **cache.defines,
+        **_settings(target, options, pin),
+        "LLAMA_CPP_SOURCE": str(options.tree.path),
+    }
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out)]
+    command += [f"-Cbuild-dir={folder}"]
+    command += [f"-Ccmake.define.{name}={value}" for name, value in defines.items()]
+    env = {
+        **compiler.env,
+        **cache.env,
+        "LLAMA_CPP_VERSION_LABEL": target.backend.name,
+        # all of these would change what is compiled behind the table's back
+        **dict.fromkeys(("CMAKE_ARGS", "CFLAGS", "CXXFLAGS", "LDFLAGS", "SKBUILD_CMAKE_ARGS"), ""),
+        "NINJA_STATUS": "[%f/%t] ",
+        "PYTHONUNBUFFERED": "1",
+    }
+    with cache.serving():
+        try:
+            with progress.compiling("compiling") as show:
+                run([*command, str(paths.ROOT)], cwd=paths.ROOT, env=env, on_line=show)
+        except ProcessError as error:
+            raise _build_error(target, error) from error
+        return cache.stats()
+
+
+def _build_with_cibuildwheel(
+    target: Target, options: Options, progress: Progress, out: Path, *, pin: Pin
+) -> None:
+    platform = target.platform
+    if platform.system == "linux" and container_engine() is None:
+        raise ToolMissingError(
+            "no container engine runs on this machine",
+            cure="start docker or podman, or use --engine host (on Linux ziglang makes it portable)",
+        )
+    if not options.tree.path.is_relative_to(paths.ROOT):
+        raise UsageError(
+            f"cibuildwheel sees only the checkout, not {options.tree.path}",
+            cure="use --engine host with --source, or run `nox -s vendor -- --source PATH` first",
+        )
+    settings = _settings(target, options, pin)
+    env = {"CIBW_ENVIRONMENT": f"LLAMA_CPP_VERSION_LABEL={target.backend.name}"}
+    # repair and test are verbs of ours, the same after either engine
+    env |= {"CIBW_REPAIR_WHEEL_COMMAND": "", "CIBW_TEST_COMMAND": ""}
+    if platform.zig_target is not None:
+        # the host's toolchain inside the container: the same wheel from either engine
+        folder = Path("/tmp/zig")  # noqa: S108 - inside a container of its own
+        version = zig.installed_version()
+        env["CIBW_BEFORE_BUILD"] = (
+            f"python -m pip install -q ziglang=={version} &&"
+            f" python {{project}}/ci/zig.py {platform.zig_target} {folder}"
+        )
+        settings = {**zig.cmake_defines(platform.zig_target, folder, version), **settings}
+    env["CIBW_CONFIG_SETTINGS"] = " ".join(
+        f"cmake.define.{name}={value!r}" for name, value in settings.items()
+    )
+    progress.step(f"building {target.name} with cibuildwheel ({platform.cibuildwheel})")
+    command = [sys.executable, "-m", "cibuildwheel", "--only", platform.cibuildwheel]
+    try:
+        with progress.compiling("compiling") as show:
+            run([*command, "--output-dir", out, paths.ROOT], env=env, on_line=show)
+    except ProcessError as error:
+        raise _build_error(target, error) from error
+
+
+def _build_error(target: Target, error: ProcessError) -> BuildError:
+    tail = [line for line in error.tail if line.strip()]
+    return BuildError(
+        f"{target.name} was not built:\n" + "\n".join(f"  | {line}" for line in tail),
+        cure="read the first error above; a disk full or a compiler killed for memory is cured by"
+        " room or by CMAKE_BUILD_PARALLEL_LEVEL=1",
+    )
+
+
+def _summary(
+    wheel: Path, built: Built, report: dict[str, object], progress: Progress
+) -> list[tuple[str, str]]:
+    interpreters = report["interpreters"]
+    assert isinstance(interpreters, list)  # noqa: S101 - the report is ours
+    rows = [
+        ("wheel", str(wheel)),
+        ("size", f"{wheel.stat().st_size:,} bytes"),
+        ("sha256", str(report["sha256"])),
+        ("tag", wheel.stem.split("-", 2)[2]),
+        ("engine", built.engine),
+    ]
+    if built.cache is not None:
+        compiled = built.cache.hits + built.cache.misses
+        rows.append(("compiler cache", f"{built.cache.hits} of {compiled} objects"))
+    rows.append(("elapsed", f"{progress.elapsed:.0f} s (build {built.seconds:.0f} s)"))
+    for result in interpreters:
+        names = ", ".join(check["name"] for check in result["checks"])
+        rows.append((f"Python {result['version']}", f"{result['cpu_variant']}: {names}"))
+    return rows

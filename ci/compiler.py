@@ -1,0 +1,142 @@
+"""The compiler: ziglang's clang for a portable Linux wheel, the system's own elsewhere; its cache."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from ci import paths, zig
+from ci.errors import ToolMissingError
+from ci.process import ProcessError, run
+from ci.table import Platform
+
+Choice: TypeAlias = Literal["auto", "zig", "system"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compiler:
+    """A C and C++ compiler as CMake definitions and environment."""
+
+    name: str
+    defines: Mapping[str, str]
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheStats:
+    """What the compiler cache answered in one build."""
+
+    hits: int
+    misses: int
+
+
+def choose_compiler(choice: Choice, platform: Platform, folder: Path) -> Compiler:
+    """Return the compiler for a host build of ``platform``; wrapper scripts go into ``folder``.
+
+    On Linux that is ``ziglang`` unless ``system`` is asked for: it needs no compiler on the
+    machine and links against the glibc of the platform's wheel tag, whatever the machine has.
+
+    Raises:
+        ToolMissingError: there is none.
+    """
+    if choice == "zig" or (choice == "auto" and platform.zig_target is not None):
+        return _zig(platform, folder)
+    if platform.system == "windows":
+        return Compiler(name="MSVC", defines={})
+    found = next((cxx for cxx in ("c++", "g++", "clang++") if shutil.which(cxx)), None)
+    if found is None:
+        raise ToolMissingError(
+            "there is no C++ compiler on this machine",
+            cure="leave --compiler away (ziglang from the package index is used), or install one"
+            " (Debian: apt install g++; macOS: xcode-select --install)",
+        )
+    version = run([found, "--version"]).splitlines()[0]
+    return Compiler(name=version, defines={})
+
+
+def _zig(platform: Platform, folder: Path) -> Compiler:
+    if platform.zig_target is None:
+        raise ToolMissingError(
+            f"ziglang does not build {platform.name} wheels", cure="use --compiler system"
+        )
+    try:
+        version = zig.write_scripts(platform.zig_target, folder)
+    except ModuleNotFoundError as error:
+        raise ToolMissingError(str(error), cure="run it through nox, which installs it") from error
+    return Compiler(
+        name=f"zig {version}",
+        defines=zig.cmake_defines(platform.zig_target, folder, version),
+        # zig keeps libc and libc++ there, compiled once per target
+        env={"ZIG_GLOBAL_CACHE_DIR": str(paths.cache_folder() / "zig")},
+    )
+
+
+class CompilerCache:
+    """sccache with a server of its own, in the user's cache folder; stopped when done."""
+
+    def __init__(self, *, basedirs: tuple[Path, ...], compiler: Compiler) -> None:
+        program = Path(sys.executable).with_name("sccache.exe" if os.name == "nt" else "sccache")
+        self._program = str(program) if program.exists() else (shutil.which("sccache") or "")
+        self._socket = Path(tempfile.mkdtemp(prefix="llama-sccache-")) / "socket"
+        folder = paths.cache_folder() / "sccache"
+        self._env = {
+            "SCCACHE_DIR": os.environ.get("SCCACHE_DIR", str(folder)),
+            "SCCACHE_CACHE_SIZE": os.environ.get("SCCACHE_CACHE_SIZE", "5G"),
+            "SCCACHE_SERVER_UDS": str(self._socket),
+            "SCCACHE_IDLE_TIMEOUT": "0",
+            # the same objects from any checkout
+            "SCCACHE_BASEDIRS": os.pathsep.join(str(folder) for folder in basedirs),
+            # sccache sees the wrapper script, which is the same for every zig
+            "SCCACHE_C_CUSTOM_CACHE_BUSTER": compiler.name,
+            **compiler.env,
+        }
+
+    @property
+    def defines(self) -> Mapping[str, str]:
+        """CMake definitions that put the cache before each compiler."""
+        if not self._program:
+            return {}
+        return {
+            "CMAKE_C_COMPILER_LAUNCHER": self._program,
+            "CMAKE_CXX_COMPILER_LAUNCHER": self._program,
+        }
+
+    @property
+    def env(self) -> Mapping[str, str]:
+        """Environment of the compilers that go through the cache."""
+        return self._env if self._program else {}
+
+    @contextmanager
+    def serving(self) -> Iterator[None]:
+        """Run the cache's server; without sccache every object is compiled."""
+        if not self._program:
+            yield
+            return
+        run([self._program, "--start-server"], env=self._env)
+        try:
+            yield
+        finally:
+            try:
+                run([self._program, "--stop-server"], env=self._env)
+            except ProcessError:
+                pass  # it has ended by itself
+            shutil.rmtree(self._socket.parent, ignore_errors=True)
+
+    def stats(self) -> CacheStats:
+        """Return hits and misses since the server was started."""
+        if not self._program:
+            return CacheStats(hits=0, misses=0)
+        printed = run([self._program, "--show-stats", "--stats-format=json"], env=self._env)
+        stats = json.loads(printed)["stats"]
+        return CacheStats(
+            hits=sum(stats["cache_hits"]["counts"].values()),
+            misses=sum(stats["cache_misses"]["counts"].values()),
+        )

@@ -1,0 +1,73 @@
+"""This machine: which platform it builds for, and which targets it cannot build and why."""
+
+from __future__ import annotations
+
+import platform as python_platform
+import shutil
+import sys
+
+from ci.errors import ToolMissingError, UsageError
+from ci.process import ProcessError, run
+from ci.table import Platform, Table, Target
+
+_SYSTEMS = {"linux": "linux", "darwin": "macos", "win32": "windows"}
+_MACHINES = {"amd64": "x86_64", "x86_64": "x86_64", "arm64": "arm64", "aarch64": "aarch64"}
+
+
+def host_platform(table: Table) -> Platform:
+    """Return the platform whose wheels install on this machine.
+
+    Raises:
+        UsageError: the table has none for it.
+    """
+    system = _SYSTEMS.get(sys.platform, sys.platform)
+    machine = _MACHINES.get(python_platform.machine().lower(), python_platform.machine())
+    if system == "windows" and machine == "arm64":
+        machine = "aarch64"
+    libc = None
+    if system == "linux":
+        libc = "glibc" if python_platform.libc_ver()[0] == "glibc" else "musl"
+    for platform in table.platforms.values():
+        if (platform.system, platform.machine, platform.libc) == (system, machine, libc):
+            return platform
+    raise UsageError(
+        f"the table has no platform for {system} on {machine}",
+        cure="install from the sdist: pip install llama-cpp-python --no-binary llama-cpp-python",
+    )
+
+
+def require_buildable(target: Target, table: Table) -> None:
+    """Check that this machine can build ``target``.
+
+    Raises:
+        ToolMissingError: it cannot; the message says which machine or toolkit does.
+    """
+    platform, backend, family = target.platform, target.backend, target.family
+    here = host_platform(table)
+    if platform != here:
+        raise ToolMissingError(
+            f"{target.name} is built on {platform.title}; this machine is {here.title}",
+            cure=f"run the command on such a machine (in the pipeline: runner {platform.runner})",
+        )
+    if family.toolkit != "none":
+        needs = f"{family.toolkit} {backend.toolkit_version or ''}".strip()
+        defines = " ".join(
+            f"-C cmake.define.{name}={value}" for name, value in family.defines.items()
+        )
+        raise ToolMissingError(
+            f"{target.name} needs the toolkit {needs}, and this toolchain cannot bring it yet",
+            cure="build cpu (`nox -s build -- --backend cpu`), or compile for this machine alone"
+            f" with the toolkit installed: pip install . {defines}",
+        )
+
+
+def container_engine() -> str | None:
+    """Return ``docker`` or ``podman`` where one really runs, else None."""
+    for engine in ("docker", "podman"):
+        if shutil.which(engine):
+            try:
+                run([engine, "info"], timeout=30)
+            except ProcessError:
+                continue
+            return engine
+    return None

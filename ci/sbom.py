@@ -1,0 +1,115 @@
+"""The software bill of materials inside a wheel (CycloneDX 1.6, PEP 770)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from cyclonedx.model import ExternalReference, ExternalReferenceType, XsUri
+from cyclonedx.model.bom import Bom
+from cyclonedx.model.component import Component, ComponentType
+from cyclonedx.model.license import LicenseExpression
+from cyclonedx.output.json import JsonV1Dot6
+from packageurl import PackageURL
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """Source of somebody else that is compiled into the libraries.
+
+    ``source`` is the file of llama.cpp's tree with its licence; where that is a comment in a
+    header, ``marker`` is the comment's first line.
+    """
+
+    name: str
+    licence: str
+    url: str
+    source: str
+    marker: str | None = None
+
+
+PARTS = (
+    Part(
+        name="nlohmann-json",
+        licence="MIT",
+        url="https://github.com/nlohmann/json",
+        source="licenses/LICENSE-jsonhpp",
+    ),
+    Part(
+        name="miniaudio",
+        licence="MIT-0",
+        url="https://github.com/mackron/miniaudio",
+        source="vendor/miniaudio/miniaudio.h",
+        marker="This software is available as a choice of",
+    ),
+    Part(
+        name="stb",
+        licence="MIT",
+        url="https://github.com/nothings/stb",
+        source="vendor/stb/stb_image.h",
+        marker="This software is available under 2 licenses",
+    ),
+    Part(
+        name="rotate-bits",
+        licence="MIT",
+        url="https://github.com/jb55/rotate-bits.h",
+        source="vendor/hash/rotate-bits/LICENSE.md",
+    ),
+    Part(
+        name="xxhash",
+        licence="BSD-2-Clause",
+        url="https://github.com/Cyan4973/xxHash",
+        source="vendor/hash/xxhash/LICENSE",
+    ),
+)
+# the C++ runtime that zig links into each library
+_LIBCXX = ("libc++", "Apache-2.0 WITH LLVM-exception", "https://libcxx.llvm.org")
+
+
+def render_sbom(
+    *, version: str, llama_cpp_version: str | None, llama_cpp_commit: str | None, compiler: str
+) -> str:
+    """Return the document as JSON; no serial number, no date: the same wheel, the same bytes."""
+    root = Component(
+        name="llama-cpp-python",
+        version=version,
+        type=ComponentType.LIBRARY,
+        bom_ref="llama-cpp-python",
+        purl=PackageURL("pypi", None, "llama-cpp-python", version),
+        licenses=[LicenseExpression("MIT")],
+    )
+    llama_cpp = Component(
+        name="llama.cpp",
+        version=llama_cpp_commit or llama_cpp_version or "unknown",
+        type=ComponentType.LIBRARY,
+        bom_ref="llama.cpp",
+        description=f"llama.cpp and ggml {llama_cpp_version or ''}".strip(),
+        purl=PackageURL("github", "ggml-org", "llama.cpp", llama_cpp_commit),
+        licenses=[LicenseExpression("MIT")],
+        external_references=[_vcs("https://github.com/ggml-org/llama.cpp")],
+    )
+    parts = [(part.name, part.licence, part.url) for part in PARTS]
+    if compiler.startswith("zig"):
+        parts.append(_LIBCXX)
+    components = [
+        Component(
+            name=name,
+            type=ComponentType.LIBRARY,
+            bom_ref=name,
+            licenses=[LicenseExpression(licence)],
+            external_references=[_vcs(url)],
+        )
+        for name, licence, url in parts
+    ]
+    bom = Bom(components=[llama_cpp, *components])
+    bom.metadata.component = root
+    bom.register_dependency(root, [llama_cpp])
+    bom.register_dependency(llama_cpp, components)
+    document = json.loads(JsonV1Dot6(bom).output_as_string())
+    document.pop("serialNumber", None)
+    document["metadata"].pop("timestamp", None)
+    return json.dumps(document, indent=2, sort_keys=True) + "\n"
+
+
+def _vcs(url: str) -> ExternalReference:
+    return ExternalReference(type=ExternalReferenceType.VCS, url=XsUri(url))

@@ -1,0 +1,216 @@
+"""The one table, ``ci/targets.toml``: platforms, families, backends, and the targets they make."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from ci.errors import TableError, UsageError
+
+TABLE_PATH = Path(__file__).with_name("targets.toml")
+
+_STRICT = ConfigDict(extra="forbid", strict=True)
+
+System: TypeAlias = Literal["linux", "macos", "windows"]
+Machine: TypeAlias = Literal["x86_64", "aarch64", "arm64"]
+Toolkit: TypeAlias = Literal["none", "CUDA", "ROCm", "Xcode", "Vulkan SDK"]
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class Interpreters:
+    """The Pythons that a wheel is proven on (never compiled for: it is ``py3-none``)."""
+
+    cpython: list[str]
+    free_threaded: list[str]
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """Every version, oldest first, free-threaded ones last."""
+        return (*self.cpython, *self.free_threaded)
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class Platform:
+    """Where a wheel installs; named like the half of a cibuildwheel identifier after the dash."""
+
+    name: str
+    title: str
+    system: System
+    machine: Machine
+    libc: Literal["glibc", "musl"] | None = None
+    wheel_tag: str
+    zig_target: str | None = None
+    runner: str
+    cibuildwheel: str
+    cpu_variants: list[str]
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class Family:
+    """What ggml computes with: its CMake defines, modules and external libraries."""
+
+    name: str
+    title: str
+    defines: dict[str, str]
+    modules: list[str]
+    externals: list[str]
+    smoke: Literal["cpu", "gpu"]
+    toolkit: Toolkit
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class Backend:
+    """What a user asks for; its name is at once version label, index path and README row."""
+
+    name: str
+    family: str
+    platforms: list[str]
+    toolkit_version: str | None = None
+    gpu_architectures: list[str] | None = None
+    size_limit_mb: int
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class Target:
+    """One backend on one platform: exactly one wheel."""
+
+    backend: Backend
+    family: Family
+    platform: Platform
+
+    @property
+    def name(self) -> str:
+        """``<backend>-<platform>``, for example ``cpu-manylinux_x86_64``."""
+        return f"{self.backend.name}-{self.platform.name}"
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class _File:
+    schema: Literal[1]
+    interpreters: Interpreters
+    platform: dict[str, Platform]
+    family: dict[str, Family]
+    backend: dict[str, Backend]
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(strict=True))
+class Table:
+    """Platforms, families and backends by name, checked against each other."""
+
+    interpreters: Interpreters
+    platforms: Mapping[str, Platform]
+    families: Mapping[str, Family]
+    backends: Mapping[str, Backend]
+
+    @cached_property
+    def targets(self) -> tuple[Target, ...]:
+        """Every wheel of a complete release, in the table's order."""
+        return tuple(
+            Target(backend=backend, family=self.families[backend.family], platform=platform)
+            for backend in self.backends.values()
+            for platform in self.platforms.values()
+            if any(fnmatchcase(platform.name, pattern) for pattern in backend.platforms)
+        )
+
+    def backend(self, name: str) -> Backend:
+        """Return the backend called ``name``.
+
+        Raises:
+            UsageError: there is none; the message lists those that there are.
+        """
+        try:
+            return self.backends[name]
+        except KeyError:
+            raise UsageError(
+                f"unknown backend {name!r}", cure=f"choose one of: {', '.join(self.backends)}"
+            ) from None
+
+    def platform(self, name: str) -> Platform:
+        """Return the platform called ``name``.
+
+        Raises:
+            UsageError: there is none; the message lists those that there are.
+        """
+        try:
+            return self.platforms[name]
+        except KeyError:
+            raise UsageError(
+                f"unknown platform {name!r}", cure=f"choose one of: {', '.join(self.platforms)}"
+            ) from None
+
+    def target(self, backend: str, platform: str) -> Target:
+        """Return the target of ``backend`` on ``platform``.
+
+        Raises:
+            UsageError: one is unknown, or the backend does not exist on that platform.
+        """
+        wanted = (self.backend(backend).name, self.platform(platform).name)
+        for target in self.targets:
+            if (target.backend.name, target.platform.name) == wanted:
+                return target
+        there = [t.platform.name for t in self.targets if t.backend.name == backend]
+        raise UsageError(
+            f"there is no {backend} wheel for {platform}",
+            cure=f"{backend} exists on: {', '.join(there)} (give one with --platform)",
+        )
+
+
+def load_table(path: Path = TABLE_PATH) -> Table:
+    """Read and check the table.
+
+    Raises:
+        TableError: not TOML, an unknown or missing key, a reference to something that is not
+            in the table, or a pattern that matches no platform.
+    """
+    cure = f"mend {path.name}; the keys are the fields of the classes in ci/table.py"
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise TableError(f"{path.name}: {error}", cure=cure) from error
+    for noun in ("platform", "family", "backend"):
+        entries = raw.get(noun)
+        if isinstance(entries, dict):
+            for name, entry in entries.items():
+                if isinstance(entry, dict):
+                    entry["name"] = name
+    try:
+        # strict, but with tables for dataclasses: that is what pydantic does with JSON
+        file = TypeAdapter(_File).validate_json(json.dumps(raw, default=str))
+    except ValidationError as error:
+        problems = "\n".join(
+            f"  {'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"
+            for problem in error.errors()
+        )
+        raise TableError(f"{path.name}:\n{problems}", cure=cure) from error
+    table = Table(
+        interpreters=file.interpreters,
+        platforms=file.platform,
+        families=file.family,
+        backends=file.backend,
+    )
+    _check_references(table, path.name, cure)
+    return table
+
+
+def _check_references(table: Table, where: str, cure: str) -> None:
+    problems: list[str] = []
+    for backend in table.backends.values():
+        if backend.family not in table.families:
+            problems.append(f"  backend.{backend.name}.family: no family {backend.family!r}")
+        problems += [
+            f"  backend.{backend.name}.platforms: {pattern!r} matches no platform"
+            for pattern in backend.platforms
+            if not any(fnmatchcase(name, pattern) for name in table.platforms)
+        ]
+    used = {backend.family for backend in table.backends.values()}
+    problems += [f"  family.{name}: no backend uses it" for name in table.families.keys() - used]
+    if problems:
+        raise TableError(f"{where}:\n" + "\n".join(problems), cure=cure)

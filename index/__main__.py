@@ -1,0 +1,242 @@
+"""The command line of the index: ``python -m index add``, ``build``, ``update``, ``serve``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from ci.errors import CatalogueError, PublishError, ToolchainError, UsageError
+from ci.table import load_table
+from index import catalogue
+from index.serve import Server
+from index.site import build
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+CATALOGUE: Final = Path("index/catalogue.jsonl")
+DIST: Final = Path("dist")
+SITE: Final = Path("site")
+
+_DESCRIPTION: Final = """\
+A static package index per backend, made from wheels that a smoke test has proven.
+
+  python -m index add dist      write the wheels of dist/ into the catalogue
+  python -m index build         make site/ from the catalogue
+  python -m index update        both: add what is in dist/, then build
+  python -m index serve         serve site/ on this machine for a try
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    options = _parser().parse_args(arguments)
+    commands = {"add": _add, "build": _build, "update": _update, "serve": _serve}
+    try:
+        commands[options.command](options)
+    except ToolchainError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except OSError as error:
+        # What the commands foresee they say better; this is the disk, or permissions.
+        failure = PublishError(str(error), cure="mend that, then run this again")
+        print(f"error: {failure}", file=sys.stderr)
+        return failure.exit_code
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m index",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    add = commands.add_parser(
+        "add",
+        allow_abbrev=False,
+        help="write wheels into the catalogue",
+        description="Write wheels into the catalogue: all that are named, or none. Each needs its"
+        " smoke report (<wheel>.smoke.json) beside it. A wheel that is there with the same bytes is"
+        " left alone, one with other bytes is refused.",
+        epilog="Environment: SOURCE_DATE_EPOCH (seconds since 1970) is the upload time of what is"
+        " added instead of the present time.",
+    )
+    add.add_argument(
+        "wheels", nargs="+", type=Path, metavar="WHEEL", help="a wheel, or a folder of wheels"
+    )
+    _catalogue_option(add)
+    add.add_argument(
+        "--base-url",
+        metavar="URL",
+        type=_url,
+        help="the folder on a server where these wheels and their .metadata lie for good"
+        " (default: beside the pages)",
+    )
+
+    make = commands.add_parser(
+        "build",
+        allow_abbrev=False,
+        help="make the site from the catalogue",
+        description="Make the site from the catalogue: pages, wheels, metadata files. The new site"
+        " takes the place of the old in one step; on any error the old one stays as it is.",
+    )
+    _catalogue_option(make)
+    make.add_argument(
+        "--base-url",
+        metavar="URL",
+        type=_url,
+        help="link the wheels, and find their .metadata, in this folder on a server instead of"
+        " copying them beside the pages",
+    )
+    _site_options(make)
+
+    update = commands.add_parser(
+        "update",
+        allow_abbrev=False,
+        help="add what is in dist/, then build",
+        description="Write the wheels of a folder into the catalogue, then make the site from it.",
+    )
+    _catalogue_option(update)
+    _site_options(update)
+    update.set_defaults(base_url=None)
+
+    serve = commands.add_parser(
+        "serve",
+        allow_abbrev=False,
+        help="serve a site on this machine",
+        description="Serve a site on the loopback interface, for a try: with 404 pages and with"
+        " JSON for clients that ask for it. Ends with Ctrl-C.",
+    )
+    serve.add_argument(
+        "--root", metavar="DIR", type=Path, default=SITE, help="the site (default: %(default)s)"
+    )
+    serve.add_argument(
+        "--port", metavar="N", type=int, default=0, help="the port (default: any free one)"
+    )
+    return parser
+
+
+def _site_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--wheels",
+        metavar="DIR",
+        type=Path,
+        action="append",
+        help="where the wheels are; may be given more than once (default: dist; after these, the"
+        " site that is replaced)",
+    )
+    parser.add_argument(
+        "--out", metavar="DIR", type=Path, default=SITE, help="the site (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--site-url",
+        metavar="URL",
+        type=_url,
+        help="the address that the site will have, for the commands on its first page",
+    )
+
+
+def _catalogue_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--catalogue",
+        metavar="FILE",
+        type=Path,
+        default=CATALOGUE,
+        help="the catalogue (default: %(default)s)",
+    )
+
+
+def _url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in {"http", "https"} or not parts.netloc or parts.query or parts.fragment:
+        msg = f"{text!r} is not an address of a folder, such as https://example.org/wheels"
+        raise argparse.ArgumentTypeError(msg)
+    return text
+
+
+def _add(options: argparse.Namespace) -> None:
+    upload_time = _upload_time(os.environ, now=time.time())
+    added = catalogue.add(
+        options.catalogue,
+        _wheels(options.wheels),
+        table=load_table(),
+        upload_time=upload_time,
+        base_url=options.base_url,
+    )
+    for entry in added.new:
+        proven = ", ".join(run.version for run in entry.report.interpreters)
+        print(f"added   {entry.name} (proven on {proven})")
+    for entry in added.known:
+        print(f"known   {entry.name}")
+    print(f"{options.catalogue}: {len(added.new)} new, {len(added.known)} known")
+
+
+def _wheels(paths: Sequence[Path]) -> tuple[Path, ...]:
+    found: list[Path] = []
+    for path in paths:
+        wheels = sorted(path.glob("*.whl")) if path.is_dir() else [path]
+        if not wheels:
+            raise UsageError(f"{path}: no wheels there", cure="build one with `nox -s build`")
+        found += wheels
+    return tuple(found)
+
+
+def _upload_time(environment: Mapping[str, str], *, now: float) -> str:
+    epoch = environment.get("SOURCE_DATE_EPOCH")
+    try:
+        seconds = now if epoch is None else int(epoch)
+        return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+    except (ValueError, OverflowError, OSError) as error:
+        what = f"SOURCE_DATE_EPOCH is {epoch!r}"
+        raise UsageError(what, cure="it must be seconds since 1970, or not be set") from error
+
+
+def _build(options: argparse.Namespace) -> None:
+    entries = catalogue.load(options.catalogue)
+    if not entries:
+        what = f"{options.catalogue}: no wheels are catalogued there"
+        raise CatalogueError(what, cure="add some with `python -m index add dist`")
+    built = build(
+        entries,
+        options.out,
+        table=load_table(),
+        wheels=options.wheels or [folder for folder in (DIST,) if folder.is_dir()],
+        base_url=options.base_url,
+        site_url=options.site_url,
+    )
+    print(
+        f"{options.out}: {built.pages} pages, {built.wheels} wheels here,"
+        f" {built.linked} linked elsewhere, {built.size / 1e6:.1f} MB"
+    )
+
+
+def _update(options: argparse.Namespace) -> None:
+    options.wheels = options.wheels or [DIST]
+    _add(options)
+    _build(options)
+
+
+def _serve(options: argparse.Namespace) -> None:
+    def log(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    with Server(options.root, port=options.port, log=log) as server:
+        print(f"serving {options.root} at {server.url} (Ctrl-C ends it)", flush=True)
+        for page in sorted((options.root / "whl").glob("*/index.html")):
+            print(f"  uv pip install --index-url {server.url}whl/{page.parent.name}/ ...", flush=True)
+        server.serve_forever()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

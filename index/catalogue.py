@@ -1,0 +1,242 @@
+"""The catalogue: an append-only file, one JSON line per wheel, from which the index is rendered."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Final
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from ci.errors import CatalogueError, ToolchainError
+from index.report import Proof, read_proof
+from index.staging import locked
+from index.wheel import backend_of_label, parse_name, read_wheel
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+    from pathlib import Path
+
+    from ci.table import Table
+    from index.wheel import Wheel
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+# PEP 700: "a string which is a valid ISO 8601 date/time string in the format
+# yyyy-mm-ddThh:mm:ss.ffffffZ"; the fraction may be left out.
+Time = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
+# Installers join what follows to the address as it is, so it must have no query and no fragment.
+Url = Annotated[str, Field(pattern=r"^https?://[^\s?#]+$")]
+
+_RESTORE: Final = "restore the file from its version control; if the line is the last and was cut\
+ off, delete it and add its wheel again"
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", strict=True))
+class Entry:
+    """One wheel of the index.
+
+    ``size`` is in bytes. ``yanked`` is the reason why it was taken back (perhaps empty), None
+    where it was not. ``url`` is where the file is for good, None where it lies beside the pages.
+    """
+
+    name: str
+    project: str
+    version: str
+    backend: str
+    platform: str
+    sha256: Sha256
+    size: Annotated[int, Field(gt=0)]
+    upload_time: Time
+    requires_python: str | None
+    metadata_sha256: Sha256
+    report: Proof
+    yanked: str | None
+    url: Url | None
+
+
+_PARSER = TypeAdapter(Entry)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Added:
+    """What one call of `add` did."""
+
+    new: tuple[Entry, ...]
+    known: tuple[Entry, ...]
+
+
+def load(path: Path) -> tuple[Entry, ...]:
+    """Read the catalogue in the order in which it was written; a missing file is an empty one.
+
+    Raises:
+        CatalogueError: A line is cut off, malformed, contradicts itself, or names a wheel that
+            an earlier line names; the message says which line.
+    """
+    return _parse(_read(path), path=path)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
+
+
+def _parse(text: bytes, *, path: Path) -> tuple[Entry, ...]:
+    entries: dict[str, Entry] = {}
+    lines = text.splitlines(keepends=True)
+    for number, line in enumerate(lines, start=1):
+        where = f"{path}:{number}"
+        if not line.endswith(b"\n"):
+            raise CatalogueError(f"{where}: the line is cut off (no newline)", cure=_RESTORE)
+        try:
+            entry = _PARSER.validate_json(line)
+            _agree(entry)
+        except ValidationError as error:
+            problems = "; ".join(
+                f"{'.'.join(map(str, problem['loc'])) or 'line'}: {problem['msg']}"
+                for problem in error.errors()
+            )
+            raise CatalogueError(f"{where}: {problems}", cure=_RESTORE) from error
+        except ToolchainError as error:
+            raise CatalogueError(f"{where}: {error.what}", cure=_RESTORE) from error
+        if entry.name in entries:
+            raise CatalogueError(f"{where}: {entry.name} is there already", cure=_RESTORE)
+        entries[entry.name] = entry
+    return tuple(entries.values())
+
+
+def _agree(entry: Entry) -> None:
+    """See that the fields that follow from the file name do follow from it."""
+    name = parse_name(entry.name)
+    derived = {
+        "project": name.project,
+        "version": name.version,
+        "platform": name.platform,
+        "backend": backend_of_label(name.label, [entry.backend]),
+    }
+    for key, value in derived.items():
+        if getattr(entry, key) != value:
+            what = f"{entry.name}: {key} {getattr(entry, key)!r} does not follow from the file name"
+            raise CatalogueError(what, cure=_RESTORE)
+
+
+def line_of(entry: Entry) -> bytes:
+    """Return the one line that says an entry, newline included."""
+    return json.dumps(asdict(entry), ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+
+
+def entry_of(
+    wheel: Wheel, *, backend: str, report: Proof, upload_time: str, base_url: str | None
+) -> Entry:
+    """Say a wheel as an entry; ``base_url`` is the folder that it was uploaded to."""
+    return Entry(
+        name=wheel.name.file,
+        project=wheel.name.project,
+        version=wheel.name.version,
+        backend=backend,
+        platform=wheel.name.platform,
+        sha256=wheel.sha256,
+        size=wheel.size,
+        upload_time=upload_time,
+        requires_python=wheel.requires_python,
+        metadata_sha256=wheel.metadata_sha256,
+        report=report,
+        yanked=None,
+        url=None if base_url is None else f"{base_url.rstrip('/')}/{wheel.name.file}",
+    )
+
+
+def add(
+    path: Path,
+    wheels: Iterable[Path],
+    *,
+    table: Table,
+    upload_time: str,
+    base_url: str | None = None,
+) -> Added:
+    """Append wheels to the catalogue: all of them or, when one is refused, none.
+
+    A wheel that is there with the same bytes stays as it is. ``upload_time`` is the time that
+    the new ones get, ``YYYY-MM-DDTHH:MM:SSZ``.
+
+    Raises:
+        WheelError: A wheel is damaged or contradicts itself.
+        SmokeError: A wheel has no passing report about its very bytes.
+        CatalogueError: The catalogue is damaged, a label names no backend of the table, a target
+            is not in the table, or a known name comes with other bytes.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with locked(path.parent):
+        before = _read(path)
+        catalogued = {entry.name: entry for entry in _parse(before, path=path)}
+        new: dict[str, Entry] = {}
+        known: dict[str, Entry] = {}
+        for file in sorted(wheels, key=lambda file: file.name):
+            wheel = read_wheel(file)
+            there = catalogued.get(wheel.name.file) or new.get(wheel.name.file)
+            if there is not None:
+                _same_bytes(wheel, there)
+                known[there.name] = there
+                continue
+            backend = _backend(wheel, table)
+            new[wheel.name.file] = entry_of(
+                wheel,
+                backend=backend,
+                report=read_proof(wheel, backend=backend),
+                upload_time=upload_time,
+                base_url=base_url,
+            )
+        if new:
+            _replace(path, before + b"".join(map(line_of, new.values())))
+    return Added(new=tuple(new.values()), known=tuple(known.values()))
+
+
+def _same_bytes(wheel: Wheel, there: Entry) -> None:
+    if wheel.sha256 != there.sha256:
+        # Installers serve a wheel from their cache by its name even when the page's hash changed.
+        what = (
+            f"{wheel.path}: the catalogue knows this name with other bytes"
+            f" (sha256 {there.sha256}, this one has {wheel.sha256})"
+        )
+        cure = (
+            "a published name never changes: raise the version or give a new label"
+            f" (+{there.backend}.1); for a try, another --catalogue"
+        )
+        raise CatalogueError(what, cure=cure)
+
+
+def _backend(wheel: Wheel, table: Table) -> str:
+    backend = backend_of_label(wheel.name.label, table.backends)
+    if backend is None:
+        what = f"{wheel.path}: the label +{wheel.name.label} names no backend of the table"
+        raise CatalogueError(what, cure=f"the backends are: {', '.join(table.backends)}")
+    platforms = [t.platform.name for t in table.targets if t.backend.name == backend]
+    if wheel.name.platform not in platforms:
+        what = f"{wheel.path}: the table has no {backend} wheel for {wheel.name.platform}"
+        raise CatalogueError(what, cure=f"{backend} exists on: {_names(platforms)}")
+    return backend
+
+
+def _names(names: Collection[str]) -> str:
+    return ", ".join(names) or "no platform, it is retired"
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Put the new content in place in one step: a reader sees the old file or the new one."""
+    staged = path.with_name(f".{path.name}.new")
+    with staged.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    staged.replace(path)
+
+
+def by_backend(entries: Sequence[Entry]) -> dict[str, tuple[Entry, ...]]:
+    """Return the entries of each backend, sorted by name."""
+    found: dict[str, list[Entry]] = {}
+    for entry in entries:
+        found.setdefault(entry.backend, []).append(entry)
+    return {name: tuple(found[name]) for name in sorted(found)}

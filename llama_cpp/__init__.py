@@ -1,0 +1,72 @@
+"""Python bindings of llama.cpp.
+
+Importing this package loads nothing native and takes about a millisecond; its names are imported
+when they are first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from llama_cpp._version import __version__
+
+if TYPE_CHECKING:
+    from llama_cpp._build_info import BuildInfo, build_info
+    from llama_cpp._errors import GenerationError, LlamaError, ModelLoadError, ValidationError
+    from llama_cpp._library import Device, cpu_variant, devices, libraries, module_failures
+    from llama_cpp._library import system_info
+    from llama_cpp.llama import Llama
+
+__all__ = [
+    "BuildInfo",
+    "Device",
+    "GenerationError",
+    "Llama",
+    "LlamaError",
+    "ModelLoadError",
+    "ValidationError",
+    "__version__",
+    "build_info",
+    "cpu_variant",
+    "devices",
+    "libraries",
+    "module_failures",
+    "system_info",
+]
+
+_HOMES = {
+    "BuildInfo": "_build_info",
+    "Device": "_library",
+    "GenerationError": "_errors",
+    "Llama": "llama",
+    "LlamaError": "_errors",
+    "ModelLoadError": "_errors",
+    "ValidationError": "_errors",
+    "build_info": "_build_info",
+    "cpu_variant": "_library",
+    "devices": "_library",
+    "libraries": "_library",
+    "module_failures": "_library",
+    "system_info": "_library",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name when it is first asked for (PEP 562)."""
+    home = _HOMES.get(name)
+    if home is None:
+        if name.startswith(("LLAMA_", "GGML_")):
+            # the constants that parameters take: LLAMA_POOLING_TYPE_MEAN, GGML_TYPE_Q8_0 …
+            value: object = getattr(importlib.import_module("llama_cpp._abi"), name)
+            globals()[name] = value
+            return value
+        raise AttributeError(f"module 'llama_cpp' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"llama_cpp.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted({*globals(), *__all__})

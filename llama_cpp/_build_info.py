@@ -1,0 +1,57 @@
+"""What this copy of the package was built from, as recorded by the build."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+from llama_cpp._errors import LlamaError
+
+_FILE = Path(__file__).with_name("_build_info.json")
+
+
+class BuildInfo(NamedTuple):
+    """How the libraries in this package were built."""
+
+    backend: str
+    """The backend's name: ``cpu``, ``cu128``, ``metal`` …"""
+    version: str
+    """The package's version with its label: ``0.3.100+cpu``."""
+    llama_cpp_commit: str
+    llama_cpp_version: str
+    compiler: str
+    defines: dict[str, str]
+    """The CMake defines the libraries were configured with."""
+    toolkit: str | None
+    """The GPU toolkit and its version; None for a CPU build."""
+    gpu_architectures: tuple[str, ...]
+
+
+def build_info() -> BuildInfo | None:
+    """Return what the build recorded; None in a source tree, where nothing was built.
+
+    Raises:
+        LlamaError: the record is there but unreadable; reinstall the package.
+    """
+    try:
+        text = _FILE.read_text("utf-8")
+    except FileNotFoundError:
+        return None
+    try:
+        record = json.loads(text)
+        return BuildInfo(
+            backend=str(record["backend"]),
+            version=str(record["version"]),
+            llama_cpp_commit=str(record["llama_cpp_commit"]),
+            llama_cpp_version=str(record["llama_cpp_version"]),
+            compiler=str(record["compiler"]),
+            defines={str(name): str(value) for name, value in record["defines"].items()},
+            toolkit=None if record["toolkit"] is None else str(record["toolkit"]),
+            gpu_architectures=tuple(map(str, record["gpu_architectures"])),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise LlamaError(
+            f"{_FILE} is damaged ({type(error).__name__}: {error}); "
+            "reinstall with `pip install --force-reinstall llama-cpp-python`"
+        ) from error

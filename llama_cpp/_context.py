@@ -1,0 +1,389 @@
+"""An inference context: the KV cache, decoding, logits and embeddings."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+from llama_cpp import _abi, _library, _log
+from llama_cpp._batch import Batch
+from llama_cpp._errors import GenerationError, LlamaError, ValidationError
+from llama_cpp._handle import Handle
+from llama_cpp._model import Adapter, Model, _Owner
+from llama_cpp._threads import default_threads
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from threading import RLock
+
+# llama.cpp's common/arg.cpp offers these for the KV cache; others have no kernels and would abort.
+_CACHE_TYPES = {
+    _abi.GGML_TYPE_F32: "F32",
+    _abi.GGML_TYPE_F16: "F16",
+    _abi.GGML_TYPE_BF16: "BF16",
+    _abi.GGML_TYPE_Q8_0: "Q8_0",
+    _abi.GGML_TYPE_Q4_0: "Q4_0",
+    _abi.GGML_TYPE_Q4_1: "Q4_1",
+    _abi.GGML_TYPE_IQ4_NL: "IQ4_NL",
+    _abi.GGML_TYPE_Q5_0: "Q5_0",
+    _abi.GGML_TYPE_Q5_1: "Q5_1",
+}
+
+# LLAMA_MAX_SEQ in llama-cparams.h
+_MOST_SEQUENCES = 256
+
+
+class ContextParams(NamedTuple):
+    """How to make a context; names as in ``struct llama_context_params``."""
+
+    n_ctx: int = 512
+    """Tokens; 0 takes the model's training length. llama.cpp rounds up to a multiple of 256."""
+    n_batch: int = 512
+    """Most tokens per decode call."""
+    n_ubatch: int = 512
+    """Most tokens computed at once."""
+    n_seq_max: int = 1
+    """Number of independent sequences."""
+    n_threads: int | None = None
+    """Threads for one token at a time; None asks the affinity mask and the cgroup."""
+    n_threads_batch: int | None = None
+    """Threads for prompts."""
+    rope_scaling_type: int = _abi.LLAMA_ROPE_SCALING_TYPE_UNSPECIFIED
+    pooling_type: int = _abi.LLAMA_POOLING_TYPE_UNSPECIFIED
+    attention_type: int = _abi.LLAMA_ATTENTION_TYPE_UNSPECIFIED
+    flash_attn: bool | None = None
+    """None lets llama.cpp decide."""
+    rope_freq_base: float = 0.0
+    rope_freq_scale: float = 0.0
+    yarn_ext_factor: float = -1.0
+    yarn_attn_factor: float = -1.0
+    yarn_beta_fast: float = -1.0
+    yarn_beta_slow: float = -1.0
+    yarn_orig_ctx: int = 0
+    type_k: int | None = None
+    """``enum ggml_type`` of the K cache; None is F16."""
+    type_v: int | None = None
+    embeddings: bool = False
+    offload_kqv: bool = True
+    op_offload: bool | None = None
+    swa_full: bool | None = None
+    kv_unified: bool = False
+    """One buffer for all sequences, so that each may use what others leave."""
+    no_perf: bool = True
+
+    def check(self) -> None:
+        """Raise :class:`ValidationError` for what llama.cpp would assert on."""
+        for name, lowest in (("n_ctx", 0), ("n_batch", 1), ("n_ubatch", 1), ("yarn_orig_ctx", 0)):
+            _check_int(name, getattr(self, name), lowest, 2**31 - 1)
+        _check_int("n_seq_max", self.n_seq_max, 1, _MOST_SEQUENCES)
+        for name in ("n_threads", "n_threads_batch"):
+            if (threads := getattr(self, name)) is not None:
+                _check_int(name, threads, 1, _abi.GGML_MAX_N_THREADS)
+        _check_int("rope_scaling_type", self.rope_scaling_type, -1, 3)
+        _check_int("pooling_type", self.pooling_type, -1, 4)
+        _check_int("attention_type", self.attention_type, -1, 1)
+        for name in ("rope_freq_base", "rope_freq_scale", "yarn_ext_factor", "yarn_attn_factor",
+                     "yarn_beta_fast", "yarn_beta_slow"):
+            if not math.isfinite(getattr(self, name)):
+                raise ValidationError(f"{name} is {getattr(self, name)}; it must be finite")
+        for name in ("type_k", "type_v"):
+            kind = getattr(self, name)
+            if kind is not None and kind not in _CACHE_TYPES:
+                known = ", ".join(f"{number} ({text})" for number, text in _CACHE_TYPES.items())
+                raise ValidationError(f"{name} is {kind!r}; the KV cache can have {known}")
+
+
+class Context(_Owner):
+    """A context over a model.
+
+    One lock guards it: every method may be called from any thread, and waits for its turn.
+    """
+
+    def __init__(self, model: Model, params: ContextParams = ContextParams()) -> None:  # noqa: B008
+        """Make a context.
+
+        Raises:
+            ValidationError: a parameter is out of range.
+            LlamaError: llama.cpp refused (not enough memory, parameters that exclude each other).
+        """
+        params.check()
+        if model.params.vocab_only:
+            raise LlamaError("the model was loaded with vocab_only=True and cannot compute")
+        self.model = model
+        self.params = params
+        self._lib = lib = _library.load()
+        native = _native(params, lib.llama_context_default_params())
+        _log.clear()
+        with model.handle.lock:
+            pointer = lib.llama_init_from_model(model.handle.pointer, native)
+            if pointer is not None:
+                self._handle = Handle("context", pointer, lib.llama_free, model.handle)
+                self._handle.close_with(self)
+        _log.reraise()
+        if pointer is None:
+            raise LlamaError(
+                f"llama.cpp cannot make a context of {params.n_ctx} tokens; its own words follow",
+                log=_log.complaints(),
+            )
+        self.lock: RLock = self._handle.lock
+        self.n_ctx: int = lib.llama_n_ctx(pointer)
+        self.n_ctx_seq: int = lib.llama_n_ctx_seq(pointer)
+        """Tokens per sequence."""
+        self.n_batch: int = lib.llama_n_batch(pointer)
+        self.n_ubatch: int = lib.llama_n_ubatch(pointer)
+        self.n_seq_max: int = lib.llama_n_seq_max(pointer)
+        self.pooling_type: int = lib.llama_pooling_type(pointer)
+        self.causal: bool = lib.llama_get_causal_attn(pointer)
+        """Whether a token sees only what is before it."""
+        self._memory = lib.llama_get_memory(pointer)
+        self._embeddings = params.embeddings
+        self._outputs: list[int] = []
+        self._adapters: tuple[tuple[Adapter, float], ...] = ()
+
+    @property
+    def handle(self) -> Handle:
+        """The native context's owner; its ``pointer`` is for a call made under :attr:`lock`."""
+        return self._handle
+
+    @property
+    def has_memory(self) -> bool:
+        """Whether it remembers tokens between calls; an encoder such as BERT does not."""
+        return self._memory is not None
+
+    @property
+    def adapters(self) -> tuple[tuple[Adapter, float], ...]:
+        """The LoRA adapters in use with their scales."""
+        return self._adapters
+
+    def batch(self, capacity: int | None = None) -> Batch:
+        """Return an empty batch that fits this context.
+
+        Args:
+            capacity: most tokens; None is ``n_batch``.
+        """
+        return Batch(
+            self.n_batch if capacity is None else capacity,
+            n_vocab=self.model.vocabulary.size,
+            n_seq_max=self.n_seq_max,
+        )
+
+    def decode(self, batch: Batch) -> None:
+        """Compute a batch; a context without memory encodes it.
+
+        Raises:
+            ValidationError: the batch is empty, too large, or made for another context.
+            GenerationError: llama.cpp failed; what it had computed may be partly in memory.
+        """
+        with self.lock:
+            pointer = self._handle.pointer
+            count = len(batch)
+            if not 0 < count <= self.n_batch:
+                raise ValidationError(
+                    f"a batch of {count} tokens; this context takes 1 to {self.n_batch} "
+                    "at once (n_batch)"
+                )
+            if count > self.n_ubatch and not self.causal:
+                raise ValidationError(
+                    f"a batch of {count} tokens; a model that attends both ways takes at most "
+                    f"{self.n_ubatch} (n_ubatch) at once"
+                )
+            if batch.n_vocab > self.model.vocabulary.size or batch.n_seq_max > self.n_seq_max:
+                raise ValidationError("the batch was made for another context; use context.batch()")
+            self._outputs = []
+            status = self._lib.llama_decode(pointer, batch.struct)
+            if status:
+                _log.reraise()
+                raise GenerationError(_STATUS.get(status, _FATAL.format(status)),
+                                      log=_log.complaints())
+            self._outputs = list(range(count)) if self._embeddings else batch.outputs
+
+    def output_index(self, index: int) -> int:
+        """Return ``index`` if logits were asked for there in the last decode.
+
+        Args:
+            index: a token's place in the last batch; or negative, from the end of the outputs.
+
+        Raises:
+            ValidationError: nothing was asked for at that place.
+        """
+        outputs = self._outputs
+        if index in outputs if index >= 0 else -index <= len(outputs):
+            return index
+        if not outputs:
+            raise ValidationError("no logits: decode a batch with at least one output first")
+        raise ValidationError(
+            f"no logits at index {index}: the last batch had outputs at {outputs[:8]}"
+            f"{' …' if len(outputs) > 8 else ''}"  # noqa: PLR2004 - enough to see the pattern
+        )
+
+    def logits(self, index: int = -1) -> list[float]:
+        """Return the logits of an output, one per token id.
+
+        Args:
+            index: as for :meth:`output_index`.
+        """
+        with self.lock:
+            row = self._lib.llama_get_logits_ith(self._handle.pointer, self.output_index(index))
+            return row[: self.model.vocabulary.size]
+
+    def embedding(self, index: int) -> list[float]:
+        """Return the embedding of one token of the last batch, ``n_embd_out`` long."""
+        with self.lock:
+            pointer = self._handle.pointer
+            row = self._lib.llama_get_embeddings_ith(pointer, self.output_index(index))
+            if not row:
+                raise GenerationError("llama.cpp has no embedding for this token",
+                                      log=_log.complaints())
+            return row[: self.model.n_embd_out]
+
+    def sequence_embedding(self, seq_id: int) -> list[float]:
+        """Return the pooled embedding of a sequence of the last batch.
+
+        ``n_embd_out`` long; with rank pooling the scores, one per class.
+        """
+        with self.lock:
+            row = self._lib.llama_get_embeddings_seq(self._handle.pointer, seq_id)
+            if not row:
+                raise GenerationError(f"llama.cpp has no pooled embedding of sequence {seq_id}",
+                                      log=_log.complaints())
+            size = self.model.n_embd_out
+            if self.pooling_type == _abi.LLAMA_POOLING_TYPE_RANK:
+                size = self._lib.llama_model_n_cls_out(self.model.handle.pointer)
+            return row[:size]
+
+    def set_embeddings(self, *, wanted: bool) -> None:
+        """Choose whether the next batches answer with embeddings; logits come in either case."""
+        with self.lock:
+            if wanted != self._embeddings:
+                self._lib.llama_set_embeddings(self._handle.pointer, wanted)
+                self._embeddings = wanted
+                self._outputs = []
+
+    def clear(self) -> None:
+        """Forget all sequences."""
+        with self.lock:
+            _ = self._handle.pointer
+            if self._memory is not None:
+                self._lib.llama_memory_clear(self._memory, True)  # noqa: FBT003 - C has no names
+            self._outputs = []
+
+    def remove(self, seq_id: int, start: int, stop: int = -1) -> bool:
+        """Forget a sequence's tokens at positions ``start`` (inclusive) to ``stop`` (exclusive).
+
+        Args:
+            seq_id: the sequence.
+            start: first position.
+            stop: end; -1 is the end of the sequence.
+
+        Returns:
+            False where the memory cannot forget a part (recurrent models); nothing has changed then.
+        """
+        with self.lock:
+            _ = self._handle.pointer
+            self._check_seq_id(seq_id)
+            return self._memory is None or self._lib.llama_memory_seq_rm(
+                self._memory, seq_id, start, stop
+            )
+
+    def first_position(self, seq_id: int) -> int:
+        """Return the smallest position in memory; -1 for an empty sequence.
+
+        Not 0 where a sliding window has dropped the beginning.
+        """
+        with self.lock:
+            _ = self._handle.pointer
+            self._check_seq_id(seq_id)
+            return -1 if self._memory is None else self._lib.llama_memory_seq_pos_min(
+                self._memory, seq_id
+            )
+
+    def set_adapters(self, adapters: Sequence[tuple[Adapter, float]]) -> None:
+        """Apply LoRA adapters, each with its scale, in place of those applied before.
+
+        Raises:
+            ValidationError: an adapter belongs to another model, or a scale is not finite.
+            LlamaError: an adapter is closed.
+        """
+        for adapter, scale in adapters:
+            if adapter.model is not self.model:
+                raise ValidationError(f"the LoRA adapter {adapter.path} belongs to another model")
+            if not math.isfinite(scale):
+                raise ValidationError(f"the scale of {adapter.path} is {scale}; it must be finite")
+        with self.lock:
+            pointer = self._handle.pointer
+            count = len(adapters)
+            pointers = (ctypes.c_void_p * max(count, 1))(
+                *(adapter.handle.pointer for adapter, _ in adapters)
+            )
+            scales = (ctypes.c_float * max(count, 1))(*(scale for _, scale in adapters))
+            self._lib.llama_set_adapters_lora(pointer, pointers, count, scales)
+            before, self._adapters = self._adapters, tuple(adapters)
+            for adapter, _ in adapters:
+                adapter.users.add(self)
+            for adapter in {adapter for adapter, _ in before} - {a for a, _ in adapters}:
+                adapter.users.discard(self)
+
+    def close(self) -> None:
+        """Free the context and let go of its adapters; does nothing the second time."""
+        super().close()
+        for adapter, _ in self._adapters:
+            adapter.users.discard(self)
+        self._adapters = ()
+
+    def _check_seq_id(self, seq_id: int) -> None:
+        if not 0 <= seq_id < self.n_seq_max:
+            raise ValidationError(
+                f"sequence id {seq_id}; this context's ids run from 0 to {self.n_seq_max - 1}"
+            )
+
+
+# llama.h, llama_decode: what its return values mean
+_STATUS = {
+    1: "the context is full: no room for this batch; load with a larger n_ctx, or reset() first",
+    2: "decoding was aborted",
+    -1: "llama.cpp refused the batch as invalid",
+}
+_FATAL = "llama.cpp failed while decoding (status {}); reset() before going on"
+
+
+def _native(
+    params: ContextParams, native: _abi.llama_context_params
+) -> _abi.llama_context_params:
+    threads = default_threads()
+    native.n_ctx = params.n_ctx
+    native.n_batch = params.n_batch
+    native.n_ubatch = min(params.n_batch, params.n_ubatch)
+    native.n_seq_max = params.n_seq_max
+    native.n_threads = params.n_threads or threads.generation
+    native.n_threads_batch = params.n_threads_batch or params.n_threads or threads.batch
+    native.rope_scaling_type = params.rope_scaling_type
+    native.pooling_type = params.pooling_type
+    native.attention_type = params.attention_type
+    if params.flash_attn is not None:
+        native.flash_attn_type = int(params.flash_attn)
+    native.rope_freq_base = params.rope_freq_base
+    native.rope_freq_scale = params.rope_freq_scale
+    native.yarn_ext_factor = params.yarn_ext_factor
+    native.yarn_attn_factor = params.yarn_attn_factor
+    native.yarn_beta_fast = params.yarn_beta_fast
+    native.yarn_beta_slow = params.yarn_beta_slow
+    native.yarn_orig_ctx = params.yarn_orig_ctx
+    if params.type_k is not None:
+        native.type_k = params.type_k
+    if params.type_v is not None:
+        native.type_v = params.type_v
+    native.embeddings = params.embeddings
+    native.offload_kqv = params.offload_kqv
+    if params.op_offload is not None:
+        native.op_offload = params.op_offload
+    if params.swa_full is not None:
+        native.swa_full = params.swa_full
+    native.kv_unified = params.kv_unified
+    native.no_perf = params.no_perf
+    return native
+
+
+def _check_int(name: str, value: object, lowest: int, highest: int) -> None:
+    if not isinstance(value, int) or not lowest <= value <= highest:
+        raise ValidationError(f"{name} is {value!r}; choose an integer from {lowest} to {highest}")

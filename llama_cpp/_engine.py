@@ -1,0 +1,293 @@
+"""The generation engine: prompt → tokens → pieces → text → stop, at a flat cost per token.
+
+Three parts that do not know each other's drivers: :class:`CachedSequence` mirrors what the context
+remembers of one sequence, :class:`Answer` turns one request's tokens into text and knows when it is
+over, and :class:`Engine` drives one of each over one context.
+"""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import TYPE_CHECKING
+
+from llama_cpp import _log
+from llama_cpp._errors import GenerationError, LlamaError, ValidationError
+from llama_cpp._text import PieceTable, TextStream
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from llama_cpp._context import Context
+    from llama_cpp._sampler import Sampler
+    from llama_cpp.llama_types import FinishReason
+
+
+class CachedSequence:
+    """What a context remembers of one sequence, so that a shared beginning is computed once."""
+
+    def __init__(self, context: Context, seq_id: int = 0) -> None:
+        """Mirror sequence ``seq_id``, which is empty now."""
+        self._context = context
+        self._seq_id = seq_id
+        self._tokens: list[int] = []
+        # True while the context may know other tokens than this mirror: from before a decode until
+        # it is noted, so that an exception or Ctrl-C at any point in between is seen here.
+        self._unsure = False
+
+    @property
+    def tokens(self) -> Sequence[int]:
+        """The tokens in the context's memory, in order."""
+        return self._tokens
+
+    def clear(self) -> None:
+        """Forget everything, in the mirror and in the context."""
+        self._tokens = []
+        self._context.remove(self._seq_id, 0)
+        self._unsure = False
+
+    def keep_prefix(self, prompt: Sequence[int]) -> int:
+        """Forget what does not begin ``prompt``; return how many of its tokens need no computing.
+
+        At least the last token is always left to compute, because its logits are needed.
+        """
+        if self._unsure:
+            self.clear()
+        cached = self._tokens
+        shared = shared_length(cached, prompt[:-1])
+        if shared == 0:
+            self.clear()
+        elif shared < len(cached):
+            self._unsure = True
+            if self._context.remove(self._seq_id, shared) and self._window_reaches(shared):
+                del cached[shared:]
+                self._unsure = False
+            else:
+                # a recurrent state cannot go back, and a window may have lost what is needed
+                self.clear()
+                shared = 0
+        return shared
+
+    def begin(self) -> None:
+        """Note that tokens of this sequence are about to be computed."""
+        self._unsure = True
+
+    def extend(self, tokens: Sequence[int]) -> None:
+        """Note that ``tokens`` were computed."""
+        self._tokens.extend(tokens)
+        self._unsure = False
+
+    def _window_reaches(self, position: int) -> bool:
+        """Whether a sliding attention window at ``position`` finds all its tokens in memory."""
+        window = self._context.model.n_swa
+        return not window or self._context.first_position(self._seq_id) <= max(0, position - window)
+
+
+def shared_length(left: Sequence[int], right: Sequence[int]) -> int:
+    """Return how many tokens two sequences have in common at their beginning."""
+    for index, (one, other) in enumerate(zip(left, right)):
+        if one != other:
+            return index
+    return min(len(left), len(right))
+
+
+class Answer:
+    """One request's way from tokens to text, and when it is over.
+
+    Attributes:
+        n_tokens: tokens of the answer, the ending token not counted.
+        finish_reason: "stop" (a stop string, or the model ended), "length", or None while it runs.
+    """
+
+    __slots__ = ("_limit", "_pieces", "_text", "finish_reason", "n_tokens")
+
+    def __init__(self, pieces: PieceTable, *, stops: Sequence[str], limit: int) -> None:
+        """Start an answer.
+
+        Args:
+            pieces: the model's pieces, with or without control tokens.
+            stops: strings that end it; they are not part of it.
+            limit: most tokens.
+        """
+        self._pieces = pieces
+        self._text = TextStream(pieces, stops)
+        self._limit = limit
+        self.n_tokens = 0
+        self.finish_reason: FinishReason | None = None
+
+    def push(self, token: int) -> str:
+        """Take the next token; return the text that is now certain."""
+        if self._pieces[token].ends:
+            return self.finish("stop")
+        self.n_tokens += 1
+        text = self._text.push(token)
+        if self._text.stopped:
+            self.finish_reason = "stop"
+        elif self.n_tokens >= self._limit:
+            text += self.finish("length")
+        return text
+
+    def finish(self, reason: FinishReason) -> str:
+        """End it; return the text that was held back."""
+        self.finish_reason = reason
+        return self._text.flush()
+
+
+class Engine:
+    """Generates over one context, one answer at a time.
+
+    A newer generation takes the context over; an older stream then raises instead of going on from
+    a cache that is no longer its own.
+    """
+
+    def __init__(self, context: Context) -> None:
+        """Drive ``context``, whose sequence 0 is empty."""
+        self.context = context
+        self.sequence = CachedSequence(context)
+        self._batch = context.batch()
+        self._tickets = count(1)
+        self._ticket = 0
+
+    def take_over(self) -> int:
+        """End every older stream; return the ticket of the new holder of the context."""
+        with self.context.lock:
+            self._ticket = next(self._tickets)
+            return self._ticket
+
+    def reset(self) -> None:
+        """Forget all tokens, and end every stream."""
+        with self.context.lock:
+            self.take_over()
+            self.sequence.clear()
+
+    def prefill(self, prompt: Sequence[int]) -> int:
+        """Compute a prompt, reusing what is already in memory; its last token has logits then.
+
+        Args:
+            prompt: checked ids, at least one.
+
+        Returns:
+            How many tokens needed no computing.
+
+        Raises:
+            ValidationError: the prompt is empty or does not fit the context.
+            GenerationError: llama.cpp failed.
+        """
+        context = self.context
+        self._check_generative()
+        room = context.n_ctx_seq
+        if not prompt:
+            raise ValidationError("the prompt has no tokens: give some text, or a begin token")
+        if len(prompt) >= room:
+            raise ValidationError(
+                f"the prompt has {len(prompt)} tokens, the context holds {room} with at least one "
+                f"for the answer: shorten the prompt, or load the model with n_ctx={len(prompt) + 1} "
+                "or more"
+            )
+        with context.lock:
+            context.set_embeddings(wanted=False)
+            kept = self.sequence.keep_prefix(prompt)
+            self.append(prompt[kept:])
+            return kept
+
+    def append(self, tokens: Sequence[int]) -> None:
+        """Compute ``tokens`` after those in memory, ``n_batch`` at a time.
+
+        Between the parts Ctrl-C is seen. The last token has logits afterwards.
+
+        Args:
+            tokens: checked ids.
+
+        Raises:
+            GenerationError: llama.cpp failed.
+        """
+        context, sequence, batch = self.context, self.sequence, self._batch
+        with context.lock:
+            _log.clear()
+            for start in range(0, len(tokens), context.n_batch):
+                part = tokens[start : start + context.n_batch]
+                batch.set_run(
+                    part, len(sequence.tokens), 0, output=start + len(part) == len(tokens)
+                )
+                sequence.begin()
+                context.decode(batch)
+                sequence.extend(part)
+
+    def tokens(self, prompt: Sequence[int], sampler: Sampler) -> Iterator[int]:
+        """Yield the tokens that follow ``prompt`` until the context is full.
+
+        The context is locked only while something is computed, not while the caller holds a token.
+
+        Args:
+            prompt: checked ids, at least one.
+            sampler: chooses; told the end of the prompt here.
+
+        Raises:
+            GenerationError: llama.cpp failed, or another generation has taken the context over.
+        """
+        context = self.context
+        lock = context.lock
+        with lock:
+            ticket = self.take_over()
+            self.prefill(prompt)
+            if sampler.params.penalizes:
+                sampler.accept(prompt[-sampler.params.penalty_last_n :])
+        step = [0]
+        while True:
+            with lock:
+                self._check_ticket(ticket)
+                token = sampler.sample(context)
+            yield token
+            step[0] = token
+            with lock:
+                self._check_ticket(ticket)
+                if len(self.sequence.tokens) >= context.n_ctx_seq:
+                    return
+                self._append_one(step)
+
+    def stream(self, prompt: Sequence[int], sampler: Sampler, answer: Answer) -> Iterator[str]:
+        """Yield the answer's text in parts, none of them empty.
+
+        Args:
+            prompt: checked ids, at least one.
+            sampler: chooses the tokens; closed at the end.
+            answer: takes them; its ``finish_reason`` is set when this ends.
+
+        Raises:
+            GenerationError: as for :meth:`tokens`.
+        """
+        with sampler:
+            for token in self.tokens(prompt, sampler):
+                text = answer.push(token)
+                if text:
+                    yield text
+                if answer.finish_reason is not None:
+                    return
+            if text := answer.finish("length"):
+                yield text
+
+    def _append_one(self, step: list[int]) -> None:
+        """Compute one token: :meth:`append` without what a single token does not need."""
+        sequence = self.sequence
+        self._batch.set_run(step, len(sequence.tokens), 0, output=True)
+        sequence.begin()
+        self.context.decode(self._batch)
+        sequence.extend(step)
+
+    def _check_ticket(self, ticket: int) -> None:
+        if ticket != self._ticket:
+            raise GenerationError(
+                "this stream was ended: another generation on the same model object has begun since "
+                "and owns its cache; finish one stream before the next, or use one object per stream"
+            )
+
+    def _check_generative(self) -> None:
+        model = self.context.model
+        if not self.context.has_memory:
+            raise LlamaError(
+                f"{model.path.name} is an embedding model ({model.description}); use embed()"
+            )
+        if model.has_encoder:
+            raise LlamaError(
+                f"{model.path.name} is an encoder-decoder model ({model.description}), which this "
+                "engine does not generate with"
+            )

@@ -1,0 +1,265 @@
+"""Finds, loads and prepares llama.cpp's libraries, once per process and at first use.
+
+``import llama_cpp`` loads nothing native. The first call of :func:`load` does, in dependency order
+and by full path, so that exactly one copy of ggml is mapped; then it loads ggml's backends from the
+same folder, without which llama.cpp has no device at all.
+"""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import os
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+from llama_cpp import _abi, _handle, _log
+from llama_cpp._errors import LlamaError
+from llama_cpp._images import mapped_images, stem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from llama_cpp._abi import Functions
+
+ENVIRONMENT_VARIABLE = "LLAMA_CPP_LIB_PATH"
+
+_PACKAGE_FOLDER = Path(__file__).with_name("lib")
+_LOAD_ORDER = ("ggml-base", "ggml", "llama")
+_SUFFIX = {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
+# A MinGW build calls it libllama.dll, an MSVC build llama.dll.
+_PREFIXES = ("lib", "") if sys.platform == "win32" else ("lib",)
+
+_DEVICE_TYPES = ("CPU", "GPU", "IGPU", "ACCEL", "META")
+
+_lock = threading.RLock()
+_functions: Functions | None = None
+_folder: Path | None = None
+# ctypes callbacks and DLL folders must outlive every call that may use them
+_kept: list[object] = []
+
+
+class Device(NamedTuple):
+    """Something ggml can compute on."""
+
+    name: str
+    """ggml's name for it: ``CPU``, ``CUDA0``, ``Vulkan0`` …"""
+    description: str
+    """The hardware's own name."""
+    kind: str
+    """``CPU``, ``GPU``, ``IGPU`` (shares the host's memory), ``ACCEL`` or ``META``."""
+    memory_free: int
+    """Bytes."""
+    memory_total: int
+    """Bytes."""
+
+
+def load() -> Functions:
+    """Return llama.cpp's functions; the first call loads the libraries and the backends.
+
+    Raises:
+        LlamaError: the libraries are not there or cannot be loaded, or another ggml is mapped.
+    """
+    if _functions is not None:
+        return _functions
+    with _lock:
+        return _functions if _functions is not None else _load()
+
+
+def library_folder() -> Path:
+    """Return the folder that the libraries are loaded from, which must exist and hold them.
+
+    ``LLAMA_CPP_LIB_PATH`` names it; without that it is ``lib`` inside the package.
+
+    Raises:
+        LlamaError: the folder or a library in it is missing.
+    """
+    named = os.environ.get(ENVIRONMENT_VARIABLE)
+    folder = Path(named).absolute() if named else _PACKAGE_FOLDER
+    missing = [name for name in _LOAD_ORDER if _find(folder, name) is None]
+    if not missing:
+        return folder
+    lacks = "does not exist" if not folder.is_dir() else f"has no {_file_name(missing[0])}"
+    if named:
+        raise LlamaError(
+            f"{ENVIRONMENT_VARIABLE}={named}: {folder} {lacks}; set it to the folder that holds "
+            f"{_file_name('llama')}, or unset it to use the package's own libraries"
+        )
+    raise LlamaError(
+        f"llama.cpp's libraries are missing: {folder} {lacks}. "
+        "Install a built package (`pip install llama-cpp-python`), build one in this source tree "
+        f"(`nox -s build -- --backend cpu`), or set {ENVIRONMENT_VARIABLE} to a folder that holds them"
+    )
+
+
+def libraries() -> tuple[str, ...]:
+    """Return the paths of the mapped libraries that came from :func:`library_folder`, sorted."""
+    load()
+    folder = cast("Path", _folder).resolve()
+    return tuple(sorted(path for path in mapped_images() if Path(path).resolve().parent == folder))
+
+
+def devices() -> tuple[Device, ...]:
+    """Return what ggml can compute on, in ggml's order (GPUs first)."""
+    lib = load()
+    found = []
+    for index in range(lib.ggml_backend_dev_count()):
+        device = lib.ggml_backend_dev_get(index)
+        if device is None:
+            continue
+        free, total = ctypes.c_size_t(), ctypes.c_size_t()
+        lib.ggml_backend_dev_memory(device, ctypes.byref(free), ctypes.byref(total))
+        kind = lib.ggml_backend_dev_type(device)
+        found.append(
+            Device(
+                name=_text(lib.ggml_backend_dev_name(device)),
+                description=_text(lib.ggml_backend_dev_description(device)),
+                kind=_DEVICE_TYPES[kind] if 0 <= kind < len(_DEVICE_TYPES) else str(kind),
+                memory_free=free.value,
+                memory_total=total.value,
+            )
+        )
+    return tuple(found)
+
+
+def cpu_variant() -> str | None:
+    """Return the file name of the CPU variant that ggml chose for this machine.
+
+    None where the libraries were built without CPU variants.
+    """
+    for path in libraries():
+        if stem(path).startswith("ggml-cpu"):
+            return Path(path).name
+    return None
+
+
+def module_failures() -> dict[str, str]:
+    """Try the backend modules that are in the folder but not in use, and say why each is not.
+
+    A module that loads now (its driver appeared since) is then in use, and not in the answer.
+
+    Returns:
+        File name → the loader's own words, such as ``libcuda.so.1: cannot open shared object file``.
+    """
+    lib = load()
+    folder = cast("Path", _folder)
+    used = {Path(path).name for path in libraries()}
+    failures = {}
+    for path in sorted(folder.glob(f"*ggml-*{_SUFFIX}")):
+        name = stem(path.name)
+        if path.name in used or name in _LOAD_ORDER or name.startswith("ggml-cpu"):
+            continue
+        _log.clear()
+        if lib.ggml_backend_load(os.fsencode(path)) is None:
+            failures[path.name] = "; ".join(_log.complaints()) or "ggml gave no reason"
+    return failures
+
+
+def system_info() -> str:
+    """Return llama.cpp's own line about the instruction sets and features in use."""
+    return _text(load().llama_print_system_info())
+
+
+def version() -> str:
+    """Return llama.cpp's own version."""
+    return _text(load().llama_version())
+
+
+def _text(data: bytes | None) -> str:
+    return (data or b"").decode("utf-8", "replace")
+
+
+def _file_name(name: str) -> str:
+    return f"{_PREFIXES[0]}{name}{_SUFFIX}"
+
+
+def _find(folder: Path, name: str) -> Path | None:
+    for prefix in _PREFIXES:
+        path = folder / f"{prefix}{name}{_SUFFIX}"
+        if path.is_file():
+            return path
+    return None
+
+
+def _open(folder: Path, name: str) -> ctypes.CDLL:
+    path = _find(folder, name)
+    if path is None:
+        raise LlamaError(f"{folder} has no {_file_name(name)}; reinstall the package")
+    try:
+        return ctypes.CDLL(str(path))
+    except OSError as error:
+        raise LlamaError(
+            f"cannot load {path}: {error}; install the package built for this system "
+            "(`python -m llama_cpp` on a machine where it works shows what it was built for)"
+        ) from error
+
+
+def _refuse_second_ggml(folder: Path) -> None:
+    """Raise where another package has mapped its own ggml: symbols of the two would mix."""
+    for path in mapped_images():
+        if stem(path) == "ggml-base" and Path(path).resolve().parent != folder.resolve():
+            raise LlamaError(
+                f"another ggml is already loaded in this process: {path}; two copies share one "
+                "registry by accident. Use only one package with its own ggml per process, or set "
+                f"{ENVIRONMENT_VARIABLE} to that copy's folder if it holds the same llama.cpp"
+            )
+
+
+class _Bound:
+    """llama.cpp's functions as attributes, each looked up in its own library at first use."""
+
+    def __init__(self, folder: Path, opened: dict[str, ctypes.CDLL]) -> None:
+        self._folder = folder
+        self._opened = opened
+
+    def __getattr__(self, name: str) -> Callable[..., object]:
+        try:
+            library, restype, argtypes = _abi.PROTOTYPES[name]
+        except KeyError:
+            raise AttributeError(f"llama.cpp has no function {name}") from None
+        if library not in self._opened:
+            with _lock:
+                if library not in self._opened:
+                    self._opened[library] = _open(self._folder, library)
+        try:
+            # An item of a CDLL is a fresh function object, which nobody else can re-declare.
+            function = self._opened[library][name]
+        except AttributeError as error:
+            raise LlamaError(
+                f"{_find(self._folder, library)} has no function {name}: it was built from another "
+                "llama.cpp than this package expects; reinstall the package"
+            ) from error
+        function.restype = restype
+        function.argtypes = argtypes
+        self.__dict__[name] = function
+        return cast("Callable[..., object]", function)
+
+
+def _load() -> Functions:
+    global _functions, _folder  # noqa: PLW0603 - libraries are process-wide, and so is this
+    folder = library_folder()
+    _refuse_second_ggml(folder)
+    if sys.platform == "win32":
+        _kept.append(os.add_dll_directory(str(folder)))
+    opened = {name: _open(folder, name) for name in _LOAD_ORDER}
+    lib = cast("Functions", _Bound(folder, opened))
+    callback = _abi.ggml_log_callback(_log.receive)
+    _kept.append(callback)
+    lib.llama_log_set(callback, None)
+    lib.ggml_backend_load_all_from_path(os.fsencode(folder))
+    lib.llama_backend_init()
+    atexit.register(_shut_down, lib)
+    _folder = folder
+    _functions = lib
+    return lib
+
+
+def _shut_down(lib: Functions) -> None:
+    """Free what is still open, then take the log callback out, while Python still runs."""
+    if _handle.close_all():
+        # a NULL callback makes llama.cpp write to stderr again
+        with suppress(Exception):
+            lib.llama_log_set(_abi.ggml_log_callback(), None)

@@ -1,0 +1,108 @@
+"""llama.cpp's log, routed into ``logging`` under the name ``llama_cpp``.
+
+llama.cpp writes to stderr until a callback is set. The callback here turns its output into lines,
+hands each line to ``logging`` and keeps the last warnings and errors of each thread for exceptions.
+No file descriptor is ever touched.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+
+LOGGER = logging.getLogger("llama_cpp")
+
+_KEPT_LINES = 16
+
+# enum ggml_log_level in ggml.h: NONE 0, DEBUG 1, INFO 2, WARN 3, ERROR 4, CONT 5
+_NONE = 0
+_WARN = 3
+_CONT = 5
+_LEVELS = (logging.INFO, logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR)
+
+
+class _ThreadState(threading.local):
+    """One thread's unfinished line, its last complaints, and what a callback raised."""
+
+    def __init__(self) -> None:
+        self.text = ""
+        self.level = _NONE
+        self.complaints: deque[str] = deque(maxlen=_KEPT_LINES)
+        self.raised: BaseException | None = None
+
+
+_state = _ThreadState()
+_applied_level = logging.NOTSET
+
+
+def receive(level: int, text: bytes | None, _user_data: object = None) -> None:
+    """Take one piece of llama.cpp's log; never raises, because C is below it on the stack.
+
+    Args:
+        level: ``enum ggml_log_level``; 5 continues the previous piece.
+        text: UTF-8 bytes; a line ends with a newline, a piece need not.
+    """
+    try:
+        _receive(level, (text or b"").decode("utf-8", "replace"))
+    except BaseException as error:  # noqa: BLE001 - ctypes would print it and go on
+        _state.raised = error
+
+
+def _receive(level: int, text: str) -> None:
+    state = _state
+    if level != _CONT:
+        if state.text:
+            _emit(state.level, state.text)
+            state.text = ""
+        state.level = level
+    state.text += text
+    if "\n" in state.text:
+        *lines, state.text = state.text.split("\n")
+        for line in lines:
+            _emit(state.level, line)
+
+
+def _emit(level: int, line: str) -> None:
+    line = line.rstrip()
+    if not line:
+        return
+    if _WARN <= level < _CONT:
+        _state.complaints.append(line)
+    LOGGER.log(_LEVELS[level] if level < _CONT else logging.INFO, "%s", line)
+
+
+def clear() -> None:
+    """Forget this thread's kept lines; called before an operation whose failure will ask for them."""
+    _state.complaints.clear()
+
+
+def complaints() -> tuple[str, ...]:
+    """Return this thread's last warnings and errors, oldest first, and forget them."""
+    state = _state
+    if state.text:
+        _emit(state.level, state.text)
+        state.text = ""
+    lines = tuple(state.complaints)
+    state.complaints.clear()
+    return lines
+
+
+def reraise() -> None:
+    """Raise what a log handler of the application raised inside the C call just made."""
+    state = _state
+    if state.raised is not None:
+        error, state.raised = state.raised, None
+        raise error
+
+
+def set_verbose(verbose: bool) -> None:  # noqa: FBT001 - mirrors Llama(verbose=…)
+    """Choose what passes the logger ``llama_cpp``: all that the application wants, or errors only.
+
+    A level that the application has set on the logger itself is left alone.
+    """
+    global _applied_level  # noqa: PLW0603 - the logger is process-wide, and so is this
+    if LOGGER.level not in (_applied_level, logging.NOTSET):
+        return
+    _applied_level = logging.NOTSET if verbose else logging.ERROR
+    LOGGER.setLevel(_applied_level)

@@ -1,0 +1,273 @@
+"""A loaded model and its LoRA adapters."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import os
+import weakref
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from llama_cpp import _abi, _library, _log
+from llama_cpp._errors import LlamaError, ModelLoadError, ValidationError
+from llama_cpp._gguf import check_file
+from llama_cpp._handle import Handle
+from llama_cpp._interrupts import deferred
+from llama_cpp._vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from llama_cpp._context import Context
+
+    _Characters = ctypes.Array[ctypes.c_char]
+
+_Self = TypeVar("_Self", bound="_Owner")
+
+
+class ModelParams(NamedTuple):
+    """How to load a model; names as in ``struct llama_model_params``."""
+
+    n_gpu_layers: int = 0
+    """Layers to keep on the GPU; negative means all."""
+    split_mode: int = _abi.LLAMA_SPLIT_MODE_LAYER
+    main_gpu: int = 0
+    tensor_split: tuple[float, ...] | None = None
+    """Share of each GPU; needs not add up to one."""
+    vocab_only: bool = False
+    use_mmap: bool = True
+    use_mlock: bool = False
+    check_tensors: bool = False
+    """Look for NaN and infinity in every tensor while loading."""
+
+    def check(self) -> None:
+        """Raise :class:`ValidationError` for what llama.cpp would assert on or misread."""
+        for name in ("n_gpu_layers", "main_gpu"):
+            _check_int32(name, getattr(self, name))
+        if not 0 <= self.split_mode <= _abi.LLAMA_SPLIT_MODE_TENSOR:
+            raise ValidationError(
+                f"split_mode is {self.split_mode}; choose 0 (none), 1 (layer), 2 (row) or 3 (tensor)"
+            )
+        if self.main_gpu < 0:
+            raise ValidationError(f"main_gpu is {self.main_gpu}; the first GPU is 0")
+        for share in self.tensor_split or ():
+            if not (math.isfinite(share) and share >= 0):
+                raise ValidationError(f"tensor_split has {share}; shares are finite and not negative")
+
+
+class _Owner:
+    """Owns one handle: ``close``, the ``with`` statement and garbage collection all free it."""
+
+    _handle: Handle
+
+    def close(self) -> None:
+        """Free it and everything made from it; does nothing the second time."""
+        self._handle.close()
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return self._handle.closed
+
+    def __enter__(self: _Self) -> _Self:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close it."""
+        self.close()
+
+
+class Model(_Owner):
+    """A model in memory, shared by any number of contexts.
+
+    Closing it closes its contexts, samplers and adapters first.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], params: ModelParams = ModelParams()  # noqa: B008 - frozen
+    ) -> None:
+        """Load a GGUF file.
+
+        Args:
+            path: the file; for a split model its first part.
+            params: how to load it.
+
+        Raises:
+            ModelLoadError: the file is missing, damaged, too new, or refused by llama.cpp.
+            ValidationError: a parameter is out of range.
+            LlamaError: llama.cpp's libraries are missing.
+        """
+        self.path = Path(path)
+        self.params = params
+        params.check()
+        check_file(self.path)
+        self._lib = lib = _library.load()
+        native = lib.llama_model_default_params()
+        native.n_gpu_layers = params.n_gpu_layers
+        native.split_mode = params.split_mode
+        native.main_gpu = params.main_gpu
+        native.vocab_only = params.vocab_only
+        native.check_tensors = params.check_tensors
+        native.load_mode = _load_mode(params)
+        if params.tensor_split is not None:
+            native.tensor_split = _shares(params.tensor_split, lib.llama_max_devices())
+        _log.clear()
+        with deferred() as interrupt:
+            progress = _abi.llama_progress_callback(lambda _fraction, _data: not interrupt.pressed)
+            native.progress_callback = progress
+            pointer = lib.llama_model_load_from_file(os.fsencode(self.path), native)
+            if pointer is not None:
+                self._handle = Handle("model", pointer, lib.llama_model_free)
+                self._handle.close_with(self)
+        _log.reraise()
+        if pointer is None:
+            raise ModelLoadError(
+                f"llama.cpp cannot load {self.path}; its own words follow", log=_log.complaints()
+            )
+        self.vocabulary = Vocabulary(lib, self._handle)
+        self.n_embd: int = lib.llama_model_n_embd(pointer)
+        self.n_embd_out: int = lib.llama_model_n_embd_out(pointer)
+        self.n_layer: int = lib.llama_model_n_layer(pointer)
+        self.n_ctx_train: int = lib.llama_model_n_ctx_train(pointer)
+        self.n_swa: int = lib.llama_model_n_swa(pointer)
+        """Width of the sliding attention window in tokens; 0 where there is none."""
+        self.n_params: int = lib.llama_model_n_params(pointer)
+        self.size: int = lib.llama_model_size(pointer)
+        """Size of all tensors in bytes."""
+        self.has_encoder: bool = lib.llama_model_has_encoder(pointer)
+        self.has_decoder: bool = lib.llama_model_has_decoder(pointer)
+        self.recurrent: bool = lib.llama_model_is_recurrent(pointer)
+        self.hybrid: bool = lib.llama_model_is_hybrid(pointer)
+
+    @property
+    def handle(self) -> Handle:
+        """What contexts, samplers and adapters hang on."""
+        return self._handle
+
+    @cached_property
+    def description(self) -> str:
+        """llama.cpp's short name, such as ``llama 7B Q4_K - Medium``."""
+        return self._string(self._lib.llama_model_desc)
+
+    @cached_property
+    def metadata(self) -> dict[str, str]:
+        """The scalar key-value pairs of the model file; llama.cpp renders values as text."""
+        lib = self._lib
+        with self._handle.lock:
+            count = lib.llama_model_meta_count(self._handle.pointer)
+            return {
+                self._string(partial(_at, lib.llama_model_meta_key_by_index, index)): self._string(
+                    partial(_at, lib.llama_model_meta_val_str_by_index, index)
+                )
+                for index in range(count)
+            }
+
+    def chat_template(self, name: str | None = None) -> str | None:
+        """Return the chat template in the model file; None where it has none of that name."""
+        with self._handle.lock:
+            template = self._lib.llama_model_chat_template(
+                self._handle.pointer, None if name is None else name.encode()
+            )
+        return None if template is None else template.decode("utf-8", "replace")
+
+    def _string(self, read: Callable[[int, _Characters, int], int]) -> str:
+        """Call a function that writes text into a buffer and returns its full length."""
+        room = 256
+        with self._handle.lock:
+            while True:
+                buffer = ctypes.create_string_buffer(room)
+                length = read(self._handle.pointer, buffer, room)
+                if length < room:
+                    return buffer.value.decode("utf-8", "replace")
+                room = length + 1
+
+
+class Adapter(_Owner):
+    """A LoRA adapter for one model."""
+
+    def __init__(self, model: Model, path: str | os.PathLike[str]) -> None:
+        """Load an adapter.
+
+        Raises:
+            ModelLoadError: the file is missing, damaged, no adapter, or made for another model.
+        """
+        self.model = model
+        self.path = Path(path)
+        check_file(self.path, "LoRA adapter")
+        lib = _library.load()
+        _log.clear()
+        with model.handle.lock:
+            pointer = lib.llama_adapter_lora_init(model.handle.pointer, os.fsencode(self.path))
+            if pointer is not None:
+                self._handle = Handle(
+                    "LoRA adapter", pointer, lib.llama_adapter_lora_free, model.handle
+                )
+                self._handle.close_with(self)
+        _log.reraise()
+        if pointer is None:
+            raise ModelLoadError(
+                f"llama.cpp cannot use {self.path} as a LoRA adapter of {model.path}; "
+                "its own words follow",
+                log=_log.complaints(),
+            )
+        self.users: weakref.WeakSet[Context] = weakref.WeakSet()
+        """Contexts that apply it now."""
+
+    def close(self) -> None:
+        """Free the adapter.
+
+        Raises:
+            LlamaError: a context still applies it.
+        """
+        if self.users and not self._handle.closed:
+            raise LlamaError(
+                f"the LoRA adapter {self.path} is in use by {len(self.users)} context(s); "
+                "take it out with set_adapters() first, or close them"
+            )
+        super().close()
+
+    @property
+    def handle(self) -> Handle:
+        """The native adapter's owner."""
+        return self._handle
+
+
+def _at(
+    read: Callable[[int, int, _Characters, int], int],
+    index: int,
+    pointer: int,
+    buffer: _Characters,
+    size: int,
+) -> int:
+    return read(pointer, index, buffer, size)
+
+
+def _load_mode(params: ModelParams) -> int:
+    if params.use_mmap:
+        # AUTO is mmap, except where a device asks for something better
+        return _abi.LLAMA_LOAD_MODE_MMAP_MLOCK if params.use_mlock else _abi.LLAMA_LOAD_MODE_AUTO
+    return _abi.LLAMA_LOAD_MODE_MLOCK if params.use_mlock else _abi.LLAMA_LOAD_MODE_NONE
+
+
+def _shares(tensor_split: tuple[float, ...], devices: int) -> ctypes.Array[ctypes.c_float]:
+    if len(tensor_split) > devices:
+        raise ValidationError(
+            f"tensor_split has {len(tensor_split)} shares; this build of llama.cpp knows at most "
+            f"{devices} devices"
+        )
+    # llama.h: "size: llama_max_devices()", it reads them all
+    return (ctypes.c_float * max(devices, 1))(*tensor_split)
+
+
+def _check_int32(name: str, value: object) -> None:
+    if not isinstance(value, int) or not -(2**31) <= value < 2**31:
+        raise ValidationError(f"{name} is {value!r}; it must be an integer of 32 bits")

@@ -1,0 +1,96 @@
+"""Sessions: each is one command of the toolchain or a standard tool. Needs nox and nothing else."""
+
+from __future__ import annotations
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "virtualenv"
+nox.options.sessions = ["tests"]
+nox.options.error_on_external_run = True
+
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+
+
+def install(session: nox.Session, *groups: str) -> None:
+    """Install dependency groups of pyproject.toml; all versions are pinned there."""
+    session.install(*nox.project.dependency_groups(PYPROJECT, *groups))
+
+
+def toolchain(session: nox.Session, verb: str) -> None:
+    """Run one verb of the toolchain."""
+    install(session, "ci")
+    session.run("python", "-m", "ci", verb, *session.posargs)
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Build, repair, check and prove the wheel of one backend: nox -s build -- --backend cpu."""
+    toolchain(session, "build")
+
+
+@nox.session
+def vendor(session: nox.Session) -> None:
+    """Bring the pinned llama.cpp to vendor/llama.cpp."""
+    toolchain(session, "vendor")
+
+
+@nox.session
+def smoke(session: nox.Session) -> None:
+    """Prove the wheels in dist/ on every Python that is found."""
+    toolchain(session, "smoke")
+
+
+@nox.session
+def check(session: nox.Session) -> None:
+    """Compare the wheels in dist/ with the table."""
+    toolchain(session, "check")
+
+
+@nox.session
+def matrix(session: nox.Session) -> None:
+    """Print every target of the table."""
+    toolchain(session, "matrix")
+
+
+@nox.session
+def generate(session: nox.Session) -> None:
+    """Write the ABI, the licences and the README's tables anew."""
+    toolchain(session, "generate")
+
+
+@nox.session
+def index(session: nox.Session) -> None:
+    """Add the wheels in dist/ to the catalogue and build the index into site/."""
+    install(session, "ci", "index")
+    session.run("python", "-m", "index", *(session.posargs or ["update"]))
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Build the wheel where dist/ has none of this tree, then test everything."""
+    install(session, "tests")
+    session.run("python", "-m", "ci", "build", "--backend", "cpu", "--if-stale")
+    session.run("python", "-m", "pytest", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Ruff: style and format."""
+    install(session, "lint")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Mypy, strict."""
+    install(session, "types")
+    session.run("mypy")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure ratios, side by side in one run: nox -s bench -- speed."""
+    install(session, "ci")
+    session.run("python", "-m", "bench", *session.posargs)

@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from index.__main__ import main
+from tests.wheels import write_proven_wheel, write_report, write_wheel
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NAME = "llama_cpp_python-0.3.100+cpu-py3-none-manylinux2014_x86_64.manylinux_2_17_x86_64.whl"
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1795262400")
+    return tmp_path
+
+
+def test_add_then_build(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_proven_wheel(here / "dist")
+
+    assert main(["add", "dist"]) == 0
+    assert main(["add", f"dist/{NAME}"]) == 0
+    assert main(["build"]) == 0
+
+    size = sum(path.stat().st_size for path in (here / "site").rglob("*") if path.is_file())
+    assert capsys.readouterr().out == (
+        f"added   {NAME} (proven on 3.13.1)\n"
+        "index/catalogue.jsonl: 1 new, 0 known\n"
+        f"known   {NAME}\n"
+        "index/catalogue.jsonl: 0 new, 1 known\n"
+        f"site: 8 pages, 1 wheels here, 0 linked elsewhere, {size / 1e6:.1f} MB\n"
+    )
+    line = json.loads((here / "index" / "catalogue.jsonl").read_bytes())
+    assert line["upload_time"] == "2026-11-21T12:00:00Z"
+
+
+def test_update_does_both(here: Path) -> None:
+    write_proven_wheel(here / "dist")
+
+    assert main(["update"]) == 0
+
+    assert (here / "site" / "whl" / "cpu" / "llama-cpp-python" / NAME).is_file()
+
+
+def test_options(here: Path) -> None:
+    write_proven_wheel(here / "built")
+
+    assert main(["add", "--catalogue", "a/c.jsonl", "built"]) == 0
+    arguments = ["build", "--catalogue", "a/c.jsonl", "--wheels", "built", "--out", "b"]
+    assert main([*arguments, "--site-url", "https://example.org/"]) == 0
+
+    assert "https://example.org/whl/cpu/" in (here / "b" / "index.html").read_text(encoding="utf-8")
+
+
+def test_base_url_needs_no_wheels(here: Path) -> None:
+    write_proven_wheel(here / "built")
+
+    assert main(["add", "--base-url", "https://example.org/f", "built"]) == 0
+    assert main(["build"]) == 0
+
+    page = (here / "site/whl/cpu/llama-cpp-python/index.html").read_text(encoding="utf-8")
+    assert '<a href="https://example.org/f/llama_cpp_python-0.3.100%2Bcpu-' in page
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        pytest.param(["add", "none"], 8, "error: none: not the file name of a wheel", id="no-file"),
+        pytest.param(
+            ["add", "empty"],
+            2,
+            "error: empty: no wheels there\n  -> build one with `nox -s build`\n",
+            id="no-wheels",
+        ),
+        pytest.param(
+            ["build"],
+            10,
+            "error: index/catalogue.jsonl: no wheels are catalogued there\n"
+            "  -> add some with `python -m index add dist`\n",
+            id="no-catalogue",
+        ),
+        pytest.param(
+            ["serve"],
+            2,
+            "error: site: no site is there\n  -> make one with `nox -s index`, or give --root\n",
+            id="no-site",
+        ),
+    ],
+)
+def test_an_error_is_a_message_and_a_cure(
+    here: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    status: int,
+    message: str,
+) -> None:
+    (here / "empty").mkdir()
+
+    assert main(arguments) == status
+
+    assert capsys.readouterr().err.startswith(message)
+
+
+def test_exit_status_per_kind(here: Path) -> None:
+    wheel = write_wheel(here / "dist")
+    assert main(["add", "dist"]) == 9
+    write_report(wheel)
+    assert main(["add", "dist"]) == 0
+    write_wheel(here / "dist", {"llama_cpp/__init__.py": "changed = True\n"})
+    assert main(["add", "dist"]) == 10
+    wheel.write_bytes(b"")
+    assert main(["add", "dist"]) == 8
+
+
+def test_a_disk_that_refuses(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_proven_wheel(here / "dist")
+    (here / "index").write_text("a file where a folder is needed", encoding="utf-8")
+
+    assert main(["add", "dist"]) == 11
+
+    assert capsys.readouterr().err.endswith("\n  -> mend that, then run this again\n")
+
+
+def test_a_source_date_epoch_that_is_no_number(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_proven_wheel(here / "dist")
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "yesterday")
+
+    assert main(["add", "dist"]) == 2
+
+    assert capsys.readouterr().err == (
+        "error: SOURCE_DATE_EPOCH is 'yesterday'\n"
+        "  -> it must be seconds since 1970, or not be set\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        pytest.param([], "the following arguments are required: COMMAND", id="nothing"),
+        pytest.param(["publish"], "invalid choice: 'publish'", id="command"),
+        pytest.param(["build", "--colour"], "unrecognized arguments: --colour", id="option"),
+        pytest.param(["add"], "the following arguments are required: WHEEL", id="no-wheel"),
+        pytest.param(["serve", "--port", "http"], "invalid int value: 'http'", id="port"),
+        pytest.param(
+            ["build", "--base-url", "wheels"],
+            "'wheels' is not an address of a folder, such as https://example.org/wheels",
+            id="url",
+        ),
+    ],
+)
+def test_usage_errors(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["add", "build", "update", "serve"])
+def test_every_command_has_help(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([command, "--help"])
+
+    assert caught.value.code == 0
+    assert f"usage: python -m index {command} " in capsys.readouterr().out

@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ci.errors import SmokeError
+from index.report import Host, Interpreter, Proof, read_proof
+from index.wheel import read_wheel
+from tests.wheels import write_report, write_wheel
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def refusal(wheel: Path) -> SmokeError:
+    with pytest.raises(SmokeError) as caught:
+        read_proof(read_wheel(wheel), backend="cpu")
+    assert caught.value.exit_code == 9
+    return caught.value
+
+
+def test_summarises_what_was_proven(tmp_path: Path) -> None:
+    wheel = write_wheel(tmp_path)
+    report = write_report(wheel)
+
+    assert read_proof(read_wheel(wheel), backend="cpu") == Proof(
+        sha256=hashlib.sha256(report.read_bytes()).hexdigest(),
+        date="2026-11-21T02:00:00Z",
+        host=Host(system="Linux", machine="x86_64", libc="glibc 2.36", cpu="Xeon"),
+        interpreters=(
+            Interpreter(
+                version="3.13.1",
+                tag="cp313",
+                implementation="CPython",
+                free_threaded=False,
+                device="CPU",
+                cpu_variant="libggml-cpu-haswell.so",
+                checks=("import", "tokens"),
+            ),
+        ),
+    )
+
+
+def test_a_missing_report(tmp_path: Path) -> None:
+    wheel = write_wheel(tmp_path)
+
+    error = refusal(wheel)
+
+    assert error.what == f"{wheel}: no smoke report {wheel.name}.smoke.json beside it"
+    assert error.cure == f"prove the wheel with `nox -s smoke -- {wheel}`"
+
+
+def test_a_failed_report(tmp_path: Path) -> None:
+    wheel = write_wheel(tmp_path)
+    report = write_report(wheel, passed=False)
+
+    assert refusal(wheel).what == f"{report}: failed on 3.13.1 (tokens)"
+
+
+def test_a_report_that_says_passed_over_a_failed_check(tmp_path: Path) -> None:
+    wheel = write_wheel(tmp_path)
+    report = write_report(wheel, passed=False, changes={"passed": True})
+
+    assert refusal(wheel).what == f"{report}: failed on 3.13.1 (tokens)"
+
+
+def test_a_report_that_failed_without_an_interpreter(tmp_path: Path) -> None:
+    wheel = write_wheel(tmp_path)
+    report = write_report(wheel, changes={"passed": False, "interpreters": []})
+
+    assert refusal(wheel).what == f"{report}: failed on no interpreter named: passed is false"
+
+
+def test_a_report_without_interpreters(tmp_path: Path) -> None:
+    wheel = write_wheel(tmp_path)
+    report = write_report(wheel, changes={"interpreters": []})
+
+    assert refusal(wheel).what == f"{report}: it proves nothing on some or any interpreter"
+
+
+def test_a_report_of_another_wheel(tmp_path: Path) -> None:
+    wheel = write_wheel(tmp_path)
+    report = write_report(wheel)
+    before = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    write_wheel(tmp_path, {"llama_cpp/__init__.py": "changed = True\n"})
+    after = hashlib.sha256(wheel.read_bytes()).hexdigest()
+
+    assert refusal(wheel).what == (
+        f"{report}: the report is about another wheel: sha256 {before}, this one has {after}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "ours"),
+    [
+        ("backend", "cu128", "cpu"),
+        ("platform", "win_amd64", "manylinux_x86_64"),
+        ("size", 1, None),
+        ("wheel", "other.whl", None),
+    ],
+)
+def test_a_report_that_contradicts_the_wheel(
+    tmp_path: Path, key: str, value: object, ours: str | None
+) -> None:
+    wheel = write_wheel(tmp_path)
+    report = write_report(wheel, changes={key: value})
+    mine = ours or {"size": wheel.stat().st_size, "wheel": wheel.name}[key]
+
+    assert refusal(wheel).what == (
+        f"{report}: the report is about another wheel: {key} {value}, this one has {mine}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        pytest.param("", "report: Invalid JSON: EOF while parsing a value", id="empty"),
+        pytest.param("{", "report: Invalid JSON: EOF while parsing an object", id="truncated"),
+        pytest.param('{"schema": 2}', "schema: Input should be 1", id="schema"),
+        pytest.param('{"schema": 1}', "wheel: Field required", id="missing"),
+    ],
+)
+def test_something_else_than_a_report(tmp_path: Path, text: str, message: str) -> None:
+    wheel = write_wheel(tmp_path)
+    report = write_report(wheel)
+    report.write_text(text, encoding="utf-8")
+
+    assert refusal(wheel).what.startswith(f"{report}: not a smoke report ({message}")
+
+
+def test_a_report_may_say_more(tmp_path: Path) -> None:
+    wheel = write_wheel(tmp_path)
+    report = write_report(wheel, changes={"seconds": 12.5})
+    assert json.loads(report.read_text(encoding="utf-8"))["seconds"] == 12.5
+
+    assert read_proof(read_wheel(wheel), backend="cpu").date == "2026-11-21T02:00:00Z"
