@@ -58,7 +58,7 @@ def probe(program: Path) -> Interpreter | None:
         answer = json.loads(run([program, "-I", "-c", _PROBE], timeout=60).splitlines()[-1])
     except (ProcessError, ValueError, IndexError, OSError):
         return None
-    if answer["implementation"] != "cpython":
+    if not isinstance(answer, dict) or answer["implementation"] != "cpython":
         return None
     return Interpreter(
         path=program,

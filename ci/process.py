@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
+import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -72,6 +73,10 @@ def run(
         ) from error
     lines: list[str] = []
     tail: deque[str] = deque(maxlen=_TAIL)
+    too_long = threading.Event()
+    timer = threading.Timer(timeout or 0, lambda: (too_long.set(), process.kill()))
+    if timeout is not None:
+        timer.start()
     with process:
         try:
             assert process.stdout is not None  # noqa: S101 - it was asked for above
@@ -81,10 +86,14 @@ def run(
                 tail.append(text)
                 if on_line is not None:
                     on_line(text)
-            returncode = process.wait(timeout)
+            returncode = process.wait()
         except BaseException:
             process.kill()
             raise
+        finally:
+            timer.cancel()
+    if too_long.is_set():
+        tail.append(f"was stopped after {timeout} s")
     if returncode != 0:
         raise ProcessError(command, returncode, tail)
     return "\n".join(lines)

@@ -49,7 +49,7 @@ def smoke(
         write_models(models)
 
         def prove(interpreter: Interpreter) -> dict[str, object]:
-            result = _prove(path, interpreter, scratch / interpreter.tag, models)
+            result = prove_on(path, interpreter, scratch / interpreter.tag, models)
             word = "ok" if result["passed"] else "FAILED"
             progress.step(f"smoke test on Python {interpreter.version}: {word}")
             return result
@@ -122,9 +122,19 @@ def require_passed(report: Mapping[str, object]) -> None:
     )
 
 
-def _prove(
-    wheel: Path, interpreter: Interpreter, folder: Path, models: Path
+def prove_on(
+    wheel: Path,
+    interpreter: Interpreter,
+    folder: Path,
+    models: Path,
+    *,
+    emulator: Sequence[str | Path] = (),
 ) -> dict[str, object]:
+    """Install a wheel into a fresh environment in ``folder`` and run the smoke script there.
+
+    ``emulator`` is a command to run the script's interpreter under; the installation is native.
+    The result is one of the report's ``interpreters``.
+    """
     env = {**_CLEAN, "PYTHONDONTWRITEBYTECODE": "1"}
     result: dict[str, object] = {
         "version": interpreter.version,
@@ -141,13 +151,14 @@ def _prove(
         run([interpreter.path, "-I", "-m", "venv", folder / "env"], env=env)
         python = folder / "env" / ("Scripts" if os.name == "nt" else "bin") / "python"
         # --no-index: what the wheel needs to run is in the wheel
+        pip = (python, "-I", "-m", "pip", "install", "-q", "--disable-pip-version-check")
         run(
-            [python, "-I", "-m", "pip", "install", "-q", "--no-index", "--no-cache-dir"]
-            + ["--disable-pip-version-check", wheel.resolve()],
+            [*pip, "--no-index", "--no-cache-dir", wheel.resolve()],
             env={**env, "PIP_CONFIG_FILE": os.devnull, "PIP_FIND_LINKS": ""},
         )
+        script = (python, "-I", "-X", "faulthandler", _SCRIPT)
         run(
-            [python, "-I", "-X", "faulthandler", _SCRIPT, "--models", models, "--json", out],
+            [*emulator, *script, "--models", models, "--json", out],
             cwd=folder,
             env=env,
             timeout=600,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 import time
@@ -234,8 +235,11 @@ def _serve(options: argparse.Namespace) -> None:
     with Server(options.root, port=options.port, log=log) as server:
         print(f"serving {options.root} at {server.url} (Ctrl-C ends it)", flush=True)
         for page in sorted((options.root / "whl").glob("*/index.html")):
-            print(f"  uv pip install --index-url {server.url}whl/{page.parent.name}/ ...", flush=True)
-        server.serve_forever()
+            address = f"{server.url}whl/{page.parent.name}/"
+            print(f"  pip install --index-url {address} llama-cpp-python", flush=True)
+        # Ctrl-C is how it is meant to end.
+        with contextlib.suppress(KeyboardInterrupt):
+            server.serve_forever()
 
 
 if __name__ == "__main__":

@@ -170,6 +170,8 @@ def add(
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path.parent):
+        # What a killed run left behind.
+        _staged(path).unlink(missing_ok=True)
         before = _read(path)
         catalogued = {entry.name: entry for entry in _parse(before, path=path)}
         new: dict[str, Entry] = {}
@@ -224,9 +226,13 @@ def _names(names: Collection[str]) -> str:
     return ", ".join(names) or "no platform, it is retired"
 
 
+def _staged(path: Path) -> Path:
+    return path.with_name(f".{path.name}.new")
+
+
 def _replace(path: Path, content: bytes) -> None:
     """Put the new content in place in one step: a reader sees the old file or the new one."""
-    staged = path.with_name(f".{path.name}.new")
+    staged = _staged(path)
     with staged.open("wb") as file:
         file.write(content)
         file.flush()

@@ -109,7 +109,8 @@ def read_proof(wheel: Wheel, *, backend: str) -> Proof:
     try:
         text = path.read_bytes()
     except FileNotFoundError as error:
-        raise SmokeError(f"{wheel.path}: no smoke report {path.name} beside it", cure=cure) from error
+        what = f"{wheel.path}: no smoke report {path.name} beside it"
+        raise SmokeError(what, cure=cure) from error
     try:
         report = _PARSER.validate_json(text)
     except ValidationError as error:

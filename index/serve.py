@@ -76,7 +76,7 @@ def _quality(text: str) -> float:
 
 
 def _weight(name: str, ranges: dict[str, float]) -> float:
-    main = name.split("/")[0]
+    main = name.partition("/")[0]
     for candidate in (name, f"{main}/*", "*/*"):
         if candidate in ranges:
             return ranges[candidate]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import shutil
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ci.errors import CatalogueError, PublishError, UsageError
@@ -15,6 +14,7 @@ from index.wheel import parse_name, read_metadata
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from ci.table import Table
     from index.catalogue import Entry

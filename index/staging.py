@@ -101,14 +101,15 @@ def _swap(staged: Path, target: Path) -> None:
 
 def _exchange(one: Path, other: Path) -> bool:
     """Exchange two names in one step; False where the system cannot."""
+    if sys.platform == "win32":
+        return False
+    libc = ctypes.CDLL(None, use_errno=True)
     paths = (os.fsencode(one), os.fsencode(other))
-    libc = ctypes.CDLL(None, use_errno=True) if sys.platform != "win32" else None
-    if sys.platform == "linux" and hasattr(libc, "renameat2"):
-        status = libc.renameat2(
-            _AT_FDCWD, paths[0], _AT_FDCWD, paths[1], ctypes.c_uint(_RENAME_EXCHANGE)
-        )
-    elif sys.platform == "darwin" and hasattr(libc, "renamex_np"):
+    if sys.platform == "darwin" and hasattr(libc, "renamex_np"):
         status = libc.renamex_np(*paths, ctypes.c_uint(_RENAME_SWAP))
+    elif hasattr(libc, "renameat2"):
+        flags = ctypes.c_uint(_RENAME_EXCHANGE)
+        status = libc.renameat2(_AT_FDCWD, paths[0], _AT_FDCWD, paths[1], flags)
     else:
         return False
     if status == 0:

@@ -121,9 +121,7 @@ def read_metadata(path: Path, *, name: WheelName) -> bytes:
     folder = f"{'-'.join(name.file.split('-')[:2])}.dist-info"
     try:
         with zipfile.ZipFile(path) as archive:
-            folders = {
-                top for entry in archive.namelist() if (top := entry.split("/")[0]) != entry
-            }
+            folders = {top for entry in archive.namelist() if (top := entry.split("/")[0]) != entry}
             found = sorted(top for top in folders if top.endswith(".dist-info"))
             if found != [folder]:
                 what = f"{path}: the dist-info folder must be {folder}, found {found}"
@@ -171,4 +169,3 @@ def read_wheel(path: Path) -> Wheel:
         metadata=metadata,
         requires_python=fields.get("requires_python"),
     )
-

@@ -12,10 +12,17 @@ from typing import TYPE_CHECKING
 from llama_cpp._version import __version__
 
 if TYPE_CHECKING:
+    from llama_cpp._abi import *  # noqa: F403 - what __getattr__ gives
     from llama_cpp._build_info import BuildInfo, build_info
     from llama_cpp._errors import GenerationError, LlamaError, ModelLoadError, ValidationError
-    from llama_cpp._library import Device, cpu_variant, devices, libraries, module_failures
-    from llama_cpp._library import system_info
+    from llama_cpp._library import (
+        Device,
+        cpu_variant,
+        devices,
+        libraries,
+        module_failures,
+        system_info,
+    )
     from llama_cpp.llama import Llama
 
 __all__ = [
@@ -53,16 +60,18 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> object:
-    """Import a public name when it is first asked for (PEP 562)."""
-    home = _HOMES.get(name)
-    if home is None:
-        if name.startswith(("LLAMA_", "GGML_")):
-            # the constants that parameters take: LLAMA_POOLING_TYPE_MEAN, GGML_TYPE_Q8_0 …
-            value: object = getattr(importlib.import_module("llama_cpp._abi"), name)
-            globals()[name] = value
-            return value
+    """Import a public name when it is first asked for (PEP 562).
+
+    The constants that parameters take (``LLAMA_POOLING_TYPE_MEAN``, ``GGML_TYPE_Q8_0`` …) and the
+    other names of llama.cpp's headers come from the generated declarations.
+    """
+    if name.startswith("_"):
         raise AttributeError(f"module 'llama_cpp' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"llama_cpp.{home}"), name)
+    home = importlib.import_module(f"llama_cpp.{_HOMES.get(name, '_abi')}")
+    try:
+        value: object = getattr(home, name)
+    except AttributeError:
+        raise AttributeError(f"module 'llama_cpp' has no attribute {name!r}") from None
     globals()[name] = value
     return value
 

@@ -16,7 +16,7 @@ from llama_cpp._version import __version__
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-Report = dict[str, Union[str, int, None, "list[Report]", "list[str]", "Report"]]
+Report = dict[str, Union[str, int, "list[Report]", "list[str]", "Report", None]]
 
 
 def report() -> Report:
@@ -62,17 +62,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _lines(name: str, value: object, indent: str = "") -> list[str]:
-    if isinstance(value, dict):
+    if isinstance(value, dict) and value:
         inner = "" if not name else indent + "  "
         head = [] if not name else [f"{indent}{name}:"]
         return head + [line for key, item in value.items() for line in _lines(key, item, inner)]
-    if isinstance(value, (list, tuple)):
-        lines = [f"{indent}{name}:" if value else f"{indent}{name}: none"]
-        for item in value:
-            text = ", ".join(f"{k} {v}" for k, v in item.items()) if isinstance(item, dict) else item
-            lines.append(f"{indent}  {text}")
-        return lines
-    return [f"{indent}{name}: {'unknown' if value is None else value}"]
+    if isinstance(value, (list, tuple)) and value:
+        return [f"{indent}{name}:", *(f"{indent}  {_item(item)}" for item in value)]
+    if value is None:
+        value = "unknown"
+    return [f"{indent}{name}: {'none' if value in ({}, [], ()) else value}"]
+
+
+def _item(item: object) -> str:
+    if isinstance(item, dict):
+        return ", ".join(f"{key} {value}" for key, value in item.items())
+    return str(item)
 
 
 if __name__ == "__main__":

@@ -22,20 +22,36 @@ class Batch:
         outputs: indices of the tokens that logits (or embeddings) are asked for, in order.
     """
 
-    __slots__ = ("_ids", "_marks", "_n_seq", "_positions", "_rows", "_seq_ids", "_struct",
-                 "capacity", "n_seq_max", "n_vocab", "outputs")
+    __slots__ = (
+        "_ids",
+        "_marks",
+        "_n_seq",
+        "_positions",
+        "_rows",
+        "_seq_ids",
+        "_struct",
+        "capacity",
+        "n_positions",
+        "n_seq_max",
+        "n_vocab",
+        "outputs",
+    )
 
-    def __init__(self, capacity: int, *, n_vocab: int, n_seq_max: int = 1) -> None:
+    def __init__(
+        self, capacity: int, *, n_vocab: int, n_seq_max: int = 1, n_positions: int | None = None
+    ) -> None:
         """Make room.
 
         Args:
             capacity: the most tokens per call.
             n_vocab: ids run from 0 to one less.
             n_seq_max: sequence ids run from 0 to one less; also the most sequences per token.
+            n_positions: positions run from 0 to one less; None where the model sets no end.
         """
         self.capacity = capacity
         self.n_vocab = n_vocab
         self.n_seq_max = n_seq_max
+        self.n_positions = _INT32_MAX if n_positions is None else n_positions
         self.outputs: list[int] = []
         self._ids = (ctypes.c_int32 * capacity)()
         self._positions = (ctypes.c_int32 * capacity)()
@@ -50,9 +66,7 @@ class Batch:
             embd=None,
             pos=self._positions,
             n_seq_id=self._n_seq,
-            seq_id=ctypes.cast(
-                self._rows, ctypes.POINTER(ctypes.POINTER(ctypes.c_int32))
-            ),
+            seq_id=ctypes.cast(self._rows, ctypes.POINTER(ctypes.POINTER(ctypes.c_int32))),
             logits=self._marks,
         )
 
@@ -89,8 +103,7 @@ class Batch:
             raise ValidationError(
                 f"token id {token}; this model's ids run from 0 to {self.n_vocab - 1}"
             )
-        if not 0 <= position <= _INT32_MAX:
-            raise ValidationError(f"position {position} is out of range")
+        self._check_position(position)
         if not 0 < len(seq_ids) <= self.n_seq_max:
             raise ValidationError(
                 f"a token belongs to 1 to {self.n_seq_max} sequences, not {len(seq_ids)}"
@@ -121,6 +134,8 @@ class Batch:
         if not 0 < count <= self.capacity:
             raise ValidationError(f"{count} tokens; the batch holds 1 to {self.capacity}")
         self._check_seq_id(seq_id)
+        self._check_position(position)
+        self._check_position(position + count - 1)
         if count == 1:
             self._ids[0] = tokens[0]
             self._positions[0] = position
@@ -135,6 +150,12 @@ class Batch:
         self._marks[count - 1] = output
         self._struct.n_tokens = count
         self.outputs = [count - 1] if output else []
+
+    def _check_position(self, position: int) -> None:
+        if not 0 <= position < self.n_positions:
+            raise ValidationError(
+                f"position {position}; this model's positions run from 0 to {self.n_positions - 1}"
+            )
 
     def _check_seq_id(self, seq_id: int) -> None:
         if not 0 <= seq_id < self.n_seq_max:

@@ -83,8 +83,14 @@ class ContextParams(NamedTuple):
         _check_int("rope_scaling_type", self.rope_scaling_type, -1, 3)
         _check_int("pooling_type", self.pooling_type, -1, 4)
         _check_int("attention_type", self.attention_type, -1, 1)
-        for name in ("rope_freq_base", "rope_freq_scale", "yarn_ext_factor", "yarn_attn_factor",
-                     "yarn_beta_fast", "yarn_beta_slow"):
+        for name in (
+            "rope_freq_base",
+            "rope_freq_scale",
+            "yarn_ext_factor",
+            "yarn_attn_factor",
+            "yarn_beta_fast",
+            "yarn_beta_slow",
+        ):
             if not math.isfinite(getattr(self, name)):
                 raise ValidationError(f"{name} is {getattr(self, name)}; it must be finite")
         for name in ("type_k", "type_v"):
@@ -128,8 +134,8 @@ class Context(_Owner):
             )
         self.lock: RLock = self._handle.lock
         self.n_ctx: int = lib.llama_n_ctx(pointer)
-        self.n_ctx_seq: int = lib.llama_n_ctx_seq(pointer)
-        """Tokens per sequence."""
+        self.n_ctx_seq: int = min(lib.llama_n_ctx_seq(pointer), model.n_positions or self.n_ctx)
+        """Tokens per sequence; no more than the model has positions for."""
         self.n_batch: int = lib.llama_n_batch(pointer)
         self.n_ubatch: int = lib.llama_n_ubatch(pointer)
         self.n_seq_max: int = lib.llama_n_seq_max(pointer)
@@ -166,6 +172,7 @@ class Context(_Owner):
             self.n_batch if capacity is None else capacity,
             n_vocab=self.model.vocabulary.size,
             n_seq_max=self.n_seq_max,
+            n_positions=self.model.n_positions,
         )
 
     def decode(self, batch: Batch) -> None:
@@ -194,8 +201,9 @@ class Context(_Owner):
             status = self._lib.llama_decode(pointer, batch.struct)
             if status:
                 _log.reraise()
-                raise GenerationError(_STATUS.get(status, _FATAL.format(status)),
-                                      log=_log.complaints())
+                raise GenerationError(
+                    _STATUS.get(status, _FATAL.format(status)), log=_log.complaints()
+                )
             self._outputs = list(range(count)) if self._embeddings else batch.outputs
 
     def output_index(self, index: int) -> int:
@@ -214,7 +222,7 @@ class Context(_Owner):
             raise ValidationError("no logits: decode a batch with at least one output first")
         raise ValidationError(
             f"no logits at index {index}: the last batch had outputs at {outputs[:8]}"
-            f"{' …' if len(outputs) > 8 else ''}"  # noqa: PLR2004 - enough to see the pattern
+            f"{' …' if len(outputs) > 8 else ''}"
         )
 
     def logits(self, index: int = -1) -> list[float]:
@@ -233,8 +241,9 @@ class Context(_Owner):
             pointer = self._handle.pointer
             row = self._lib.llama_get_embeddings_ith(pointer, self.output_index(index))
             if not row:
-                raise GenerationError("llama.cpp has no embedding for this token",
-                                      log=_log.complaints())
+                raise GenerationError(
+                    "llama.cpp has no embedding for this token", log=_log.complaints()
+                )
             return row[: self.model.n_embd_out]
 
     def sequence_embedding(self, seq_id: int) -> list[float]:
@@ -245,8 +254,9 @@ class Context(_Owner):
         with self.lock:
             row = self._lib.llama_get_embeddings_seq(self._handle.pointer, seq_id)
             if not row:
-                raise GenerationError(f"llama.cpp has no pooled embedding of sequence {seq_id}",
-                                      log=_log.complaints())
+                raise GenerationError(
+                    f"llama.cpp has no pooled embedding of sequence {seq_id}", log=_log.complaints()
+                )
             size = self.model.n_embd_out
             if self.pooling_type == _abi.LLAMA_POOLING_TYPE_RANK:
                 size = self._lib.llama_model_n_cls_out(self.model.handle.pointer)
@@ -265,7 +275,7 @@ class Context(_Owner):
         with self.lock:
             _ = self._handle.pointer
             if self._memory is not None:
-                self._lib.llama_memory_clear(self._memory, True)  # noqa: FBT003 - C has no names
+                self._lib.llama_memory_clear(self._memory, True)
             self._outputs = []
 
     def remove(self, seq_id: int, start: int, stop: int = -1) -> bool:
@@ -294,8 +304,10 @@ class Context(_Owner):
         with self.lock:
             _ = self._handle.pointer
             self._check_seq_id(seq_id)
-            return -1 if self._memory is None else self._lib.llama_memory_seq_pos_min(
-                self._memory, seq_id
+            return (
+                -1
+                if self._memory is None
+                else self._lib.llama_memory_seq_pos_min(self._memory, seq_id)
             )
 
     def set_adapters(self, adapters: Sequence[tuple[Adapter, float]]) -> None:
@@ -347,9 +359,7 @@ _STATUS = {
 _FATAL = "llama.cpp failed while decoding (status {}); reset() before going on"
 
 
-def _native(
-    params: ContextParams, native: _abi.llama_context_params
-) -> _abi.llama_context_params:
+def _native(params: ContextParams, native: _abi.llama_context_params) -> _abi.llama_context_params:
     threads = default_threads()
     native.n_ctx = params.n_ctx
     native.n_batch = params.n_batch

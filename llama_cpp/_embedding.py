@@ -36,7 +36,9 @@ def embed(
     room = min(context.n_batch, context.n_ctx_seq)
     if not context.causal:
         room = min(room, context.n_ubatch)
-    fitting = [_fit(text, index, room, truncate=truncate) for index, text in enumerate(texts)]
+    vocabulary = context.model.vocabulary
+    ends = {vocabulary.eos, vocabulary.sep}
+    fitting = [_fit(text, i, room, ends=ends, truncate=truncate) for i, text in enumerate(texts)]
     results: list[Embedding] = []
     with context.lock:
         engine.reset()
@@ -64,15 +66,17 @@ def embed(
     return results
 
 
-def _fit(text: list[int], index: int, room: int, *, truncate: bool) -> list[int]:
+def _fit(text: list[int], index: int, room: int, *, ends: set[int], truncate: bool) -> list[int]:
+    """Return ``text`` cut to ``room`` tokens; an ending token that was last stays last."""
     if not text:
         raise ValidationError(f"text {index} has no tokens; there is nothing to embed")
-    if len(text) > room and not truncate:
+    if len(text) <= room:
+        return text
+    if not truncate:
         raise ValidationError(
-            f"text {index} has {len(text)} tokens, and {room} fit: shorten it, pass truncate=True, "
-            f"or load the model with n_ctx, n_batch and n_ubatch of {len(text)} or more"
+            f"text {index} has {len(text)} tokens, and {room} fit: shorten it, or pass truncate=True"
         )
-    return text[:room]
+    return [*text[: room - 1], text[-1]] if text[-1] in ends else text[:room]
 
 
 def _groups(texts: Sequence[list[int]], room: int, most: int) -> Iterator[list[list[int]]]:

@@ -15,7 +15,7 @@ from llama_cpp._errors import GenerationError, LlamaError, ValidationError
 from llama_cpp._text import PieceTable, TextStream
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Sequence
 
     from llama_cpp._context import Context
     from llama_cpp._sampler import Sampler
@@ -212,7 +212,7 @@ class Engine:
                 context.decode(batch)
                 sequence.extend(part)
 
-    def tokens(self, prompt: Sequence[int], sampler: Sampler) -> Iterator[int]:
+    def tokens(self, prompt: Sequence[int], sampler: Sampler) -> Generator[int, None, None]:
         """Yield the tokens that follow ``prompt`` until the context is full.
 
         The context is locked only while something is computed, not while the caller holds a token.
@@ -244,7 +244,9 @@ class Engine:
                     return
                 self._append_one(step)
 
-    def stream(self, prompt: Sequence[int], sampler: Sampler, answer: Answer) -> Iterator[str]:
+    def stream(
+        self, prompt: Sequence[int], sampler: Sampler, answer: Answer
+    ) -> Generator[str, None, None]:
         """Yield the answer's text in parts, none of them empty.
 
         Args:

@@ -85,7 +85,9 @@ _AGAIN = "download it again and compare its size and sha256 with the source"
 
 def _check_version(name: str, what: str, version: int) -> None:
     if version > _NEWEST_VERSION and version & 0xFFFF == 0:
-        raise ModelLoadError(f"{what} file {name} is a big-endian GGUF file; get the little-endian one")
+        raise ModelLoadError(
+            f"{what} file {name} is a big-endian GGUF file; get the little-endian one"
+        )
     if version > _NEWEST_VERSION:
         raise ModelLoadError(
             f"{what} file {name} has GGUF version {version}; this llama.cpp reads up to version "

@@ -37,10 +37,20 @@ class Handle:
 
     Attributes:
         lock: held around every native call on the object; reentrant.
+        children: the handles that hang on it, oldest first.
     """
 
-    __slots__ = ("__weakref__", "_children", "_closing", "_fork", "_free", "_kind", "_parent",
-                 "_pointer", "lock")
+    __slots__ = (
+        "__weakref__",
+        "_closing",
+        "_fork",
+        "_free",
+        "_kind",
+        "_pointer",
+        "_siblings",
+        "children",
+        "lock",
+    )
 
     def __init__(
         self, kind: str, pointer: int, free: Callable[[int], object], parent: Handle | None = None
@@ -57,12 +67,11 @@ class Handle:
         self._kind = kind
         self._pointer: int | None = pointer
         self._free = free
-        self._parent = parent
-        self._children: dict[Handle, None] = {}
+        self.children: dict[Handle, None] = {}
         self._closing = False
         self._fork = _forks
-        siblings = _roots if parent is None else parent._children
-        siblings[self] = None
+        self._siblings: dict[Handle, None] = _roots if parent is None else parent.children
+        self._siblings[self] = None
 
     @property
     def pointer(self) -> int:
@@ -86,6 +95,11 @@ class Handle:
         """Whether :meth:`close` has begun."""
         return self._closing
 
+    @property
+    def freed(self) -> bool:
+        """Whether the native object is gone."""
+        return self._pointer is None
+
     def close(self, patience: float = -1) -> None:
         """Free the object after everything that hangs on it; does nothing the second time.
 
@@ -105,7 +119,7 @@ class Handle:
             if self._closing:
                 return
             self._closing = True
-            children = list(self._children)
+            children = list(self.children)
         finally:
             self.lock.release()
         # Outside the lock: a child's call may be waiting for it.
@@ -115,12 +129,11 @@ class Handle:
             return
         try:
             pointer, self._pointer = self._pointer, None
-            if pointer is not None and not any(child._pointer is not None for child in children):
+            if pointer is not None and all(child.freed for child in children):
                 self._free(pointer)
         finally:
             self.lock.release()
-        siblings = _roots if self._parent is None else self._parent._children
-        siblings.pop(self, None)
+        self._siblings.pop(self, None)
 
     def close_with(self, owner: object) -> None:
         """Close when ``owner`` is garbage-collected; at exit :func:`close_all` sees to it."""

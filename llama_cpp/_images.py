@@ -42,10 +42,11 @@ def _elf_images() -> list[str]:
 
 def _macos_images() -> list[str]:
     process = ctypes.CDLL(None)
-    process._dyld_image_count.restype = ctypes.c_uint32
-    process._dyld_get_image_name.restype = ctypes.c_char_p
-    process._dyld_get_image_name.argtypes = (ctypes.c_uint32,)
-    names = (process._dyld_get_image_name(i) for i in range(process._dyld_image_count()))
+    count, name_of = process["_dyld_image_count"], process["_dyld_get_image_name"]
+    count.restype = ctypes.c_uint32
+    name_of.restype = ctypes.c_char_p
+    name_of.argtypes = (ctypes.c_uint32,)
+    names = (name_of(index) for index in range(count()))
     return [name.decode("utf-8", "surrogateescape") for name in names if name]
 
 
@@ -60,18 +61,18 @@ def _windows_images() -> list[str]:
         process, modules, ctypes.c_uint32(ctypes.sizeof(modules)), ctypes.byref(needed)
     ):
         return []
-    found = []
+    count = min(len(modules), needed.value // ctypes.sizeof(ctypes.c_void_p))
     name = ctypes.create_unicode_buffer(32768)
-    for module in modules[: min(len(modules), needed.value // ctypes.sizeof(ctypes.c_void_p))]:
-        if kernel32.GetModuleFileNameW(module, name, len(name)):
-            found.append(name.value)
-    return found
+    return [
+        name.value
+        for module in modules[:count]
+        if kernel32.GetModuleFileNameW(module, name, len(name))
+    ]
 
 
 def stem(path: str) -> str:
     """Return a library's name without folder, prefix, version and suffix: ``ggml-base``."""
-    name = PurePath(path).name.lower()
-    name = name[3:] if name.startswith("lib") else name
+    name = PurePath(path).name.lower().removeprefix("lib")
     for suffix in (".so", ".dylib", ".dll"):
         name = name.partition(suffix)[0]
     return name.partition(".")[0]

@@ -96,7 +96,7 @@ def reraise() -> None:
         raise error
 
 
-def set_verbose(verbose: bool) -> None:  # noqa: FBT001 - mirrors Llama(verbose=…)
+def set_verbose(verbose: bool) -> None:
     """Choose what passes the logger ``llama_cpp``: all that the application wants, or errors only.
 
     A level that the application has set on the logger itself is left alone.

@@ -8,7 +8,7 @@ import os
 import weakref
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
 from llama_cpp import _abi, _library, _log
 from llama_cpp._errors import LlamaError, ModelLoadError, ValidationError
@@ -21,11 +21,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
+    from typing_extensions import Self
+
     from llama_cpp._context import Context
 
     _Characters = ctypes.Array[ctypes.c_char]
 
-_Self = TypeVar("_Self", bound="_Owner")
+# Their positions are rows of a table (LLM_TENSOR_POS_EMBD in llama.cpp's src/models), and ggml aborts
+# the process over a row that is not in it. MPT has the table sometimes.
+_LEARNED_POSITIONS = frozenset({"bert", "gpt2", "mpt", "starcoder"})
 
 
 class ModelParams(NamedTuple):
@@ -55,7 +59,9 @@ class ModelParams(NamedTuple):
             raise ValidationError(f"main_gpu is {self.main_gpu}; the first GPU is 0")
         for share in self.tensor_split or ():
             if not (math.isfinite(share) and share >= 0):
-                raise ValidationError(f"tensor_split has {share}; shares are finite and not negative")
+                raise ValidationError(
+                    f"tensor_split has {share}; shares are finite and not negative"
+                )
 
 
 class _Owner:
@@ -72,7 +78,7 @@ class _Owner:
         """Whether it was closed."""
         return self._handle.closed
 
-    def __enter__(self: _Self) -> _Self:
+    def __enter__(self) -> Self:
         """Return itself."""
         return self
 
@@ -93,7 +99,9 @@ class Model(_Owner):
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], params: ModelParams = ModelParams()  # noqa: B008 - frozen
+        self,
+        path: str | os.PathLike[str],
+        params: ModelParams = ModelParams(),  # noqa: B008 - frozen
     ) -> None:
         """Load a GGUF file.
 
@@ -134,10 +142,17 @@ class Model(_Owner):
                 f"llama.cpp cannot load {self.path}; its own words follow", log=_log.complaints()
             )
         self.vocabulary = Vocabulary(lib, self._handle)
+        self.architecture = self._string(
+            partial(_value, lib.llama_model_meta_val_str, b"general.architecture")
+        )
         self.n_embd: int = lib.llama_model_n_embd(pointer)
         self.n_embd_out: int = lib.llama_model_n_embd_out(pointer)
         self.n_layer: int = lib.llama_model_n_layer(pointer)
         self.n_ctx_train: int = lib.llama_model_n_ctx_train(pointer)
+        self.recurrent: bool = lib.llama_model_is_recurrent(pointer)
+        self.hybrid: bool = lib.llama_model_is_hybrid(pointer)
+        self.n_positions: int | None = self._learned_positions()
+        """Length of the table of learned positions; None where positions have no end."""
         self.n_swa: int = lib.llama_model_n_swa(pointer)
         """Width of the sliding attention window in tokens; 0 where there is none."""
         self.n_params: int = lib.llama_model_n_params(pointer)
@@ -145,8 +160,11 @@ class Model(_Owner):
         """Size of all tensors in bytes."""
         self.has_encoder: bool = lib.llama_model_has_encoder(pointer)
         self.has_decoder: bool = lib.llama_model_has_decoder(pointer)
-        self.recurrent: bool = lib.llama_model_is_recurrent(pointer)
-        self.hybrid: bool = lib.llama_model_is_hybrid(pointer)
+
+    def _learned_positions(self) -> int | None:
+        """Return the training length where going past it would read outside of a tensor."""
+        learned = self.architecture in _LEARNED_POSITIONS and self.n_ctx_train > 0
+        return self.n_ctx_train if learned else None
 
     @property
     def handle(self) -> Handle:
@@ -239,6 +257,16 @@ class Adapter(_Owner):
     def handle(self) -> Handle:
         """The native adapter's owner."""
         return self._handle
+
+
+def _value(
+    read: Callable[[int, bytes, _Characters, int], int],
+    key: bytes,
+    pointer: int,
+    buffer: _Characters,
+    size: int,
+) -> int:
+    return read(pointer, key, buffer, size)
 
 
 def _at(

@@ -146,9 +146,7 @@ class Sampler(_Owner):
             )
 
 
-def _links(
-    lib: Functions, params: SamplingParams, vocabulary: Vocabulary
-) -> list[int | None]:
+def _links(lib: Functions, params: SamplingParams, vocabulary: Vocabulary) -> list[int | None]:
     """Return the chain's links in order; grammars, when there are any, come before all of them."""
     links = []
     biases = [*params.logit_bias.items(), *((t, -math.inf) for t in vocabulary.suppressed)]
@@ -174,7 +172,10 @@ def _links(
         links.append(lib.llama_sampler_init_temp(params.temperature))
         links.append(
             lib.llama_sampler_init_mirostat(
-                vocabulary.size, params.seed, params.mirostat_tau, params.mirostat_eta,
+                vocabulary.size,
+                params.seed,
+                params.mirostat_tau,
+                params.mirostat_eta,
                 _MIROSTAT_CANDIDATES,
             )
         )
@@ -207,7 +208,9 @@ def _filters(lib: Functions, params: SamplingParams) -> list[int | None]:
 
 def _check_number(name: str, value: object, lowest: float, highest: float) -> None:
     if not isinstance(value, (int, float)) or not lowest <= value <= highest:
-        raise ValidationError(f"{name} is {value!r}; choose a number from {lowest:g} to {highest:g}")
+        raise ValidationError(
+            f"{name} is {value!r}; choose a number from {lowest:g} to {highest:g}"
+        )
 
 
 def _check_integer(name: str, value: object, lowest: int, highest: int) -> None:

@@ -117,7 +117,7 @@ def _smallest(mount: Path, group: str, quota: Callable[[Path], float]) -> float:
 def _v2_quota(folder: Path) -> float:
     words = _words(folder / "cpu.max")
     # cgroup-v2.rst, cpu.max: "$MAX $PERIOD", where "max" means no limit
-    if len(words) != 2 or words[0] == "max":  # noqa: PLR2004
+    if len(words) != 2 or words[0] == "max":
         return math.inf
     return int(words[0]) / int(words[1])
 

@@ -63,6 +63,12 @@ class Vocabulary:
         return PieceTable(lambda token: self.piece(token, special=True), self.ends)
 
     @cached_property
+    def adds_space(self) -> bool:
+        """Whether the tokenizer puts a space in front of a text."""
+        tokens = self.tokenize(b"a", add_special=False, parse_special=False)
+        return b"".join(self.pieces[token].data for token in tokens).startswith(b" ")
+
+    @cached_property
     def suppressed(self) -> tuple[int, ...]:
         """Tokens that the model's file forbids to generate."""
         with self._model.lock:
@@ -84,8 +90,7 @@ class Vocabulary:
                 number = operator.index(token)  # type: ignore[arg-type]
             except TypeError:
                 raise ValidationError(
-                    f"token {index} is {token!r}, not an integer id; "
-                    "tokenize() turns text into ids"
+                    f"token {index} is {token!r}, not an integer id; tokenize() turns text into ids"
                 ) from None
             if not 0 <= number < size:
                 raise ValidationError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Literal, overload
 
 from llama_cpp import _abi, _log
 from llama_cpp._context import Context, ContextParams
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Union
 
+    from typing_extensions import Self
+
     from llama_cpp._embedding import Embedding
     from llama_cpp.llama_types import Completion, CompletionChoice, CompletionChunk, FinishReason
 
     Prompt = Union[str, Sequence[int]]
-
-_Self = TypeVar("_Self", bound="Llama")
 
 _UNBOUNDED = 2**31 - 1
 # Sequences per embedding call: enough to fill n_batch with short texts.
@@ -38,7 +38,7 @@ class Llama:
     everything on :meth:`close`, at the end of a ``with`` block, and when garbage-collected.
     """
 
-    def __init__(  # noqa: PLR0913 - the parameters of the compatible interface
+    def __init__(
         self,
         model_path: str | os.PathLike[str],
         *,
@@ -195,7 +195,7 @@ class Llama:
         """Whether it was closed."""
         return self._model.closed
 
-    def __enter__(self: _Self) -> _Self:
+    def __enter__(self) -> Self:
         """Return itself."""
         return self
 
@@ -254,9 +254,7 @@ class Llama:
 
     # -- text and tokens -----------------------------------------------------------------------
 
-    def tokenize(
-        self, text: bytes | str, add_bos: bool = True, special: bool = False  # noqa: FBT001, FBT002
-    ) -> list[int]:
+    def tokenize(self, text: bytes | str, add_bos: bool = True, special: bool = False) -> list[int]:
         """Turn text into token ids.
 
         Args:
@@ -275,7 +273,7 @@ class Llama:
         self,
         tokens: Sequence[int],
         prev_tokens: Sequence[int] | None = None,
-        special: bool = False,  # noqa: FBT001, FBT002
+        special: bool = False,
     ) -> bytes:
         """Turn token ids into UTF-8 bytes.
 
@@ -295,7 +293,7 @@ class Llama:
         pieces = vocabulary.special_pieces if special else vocabulary.pieces
         data = [pieces[token].data for token in ids]
         starts = not prev_tokens and ids[:1] == [vocabulary.bos]
-        if starts and len(data) > 1 and data[1].startswith(b" "):
+        if starts and len(data) > 1 and data[1].startswith(b" ") and vocabulary.adds_space:
             data[1] = data[1][1:]
         return b"".join(data)
 
@@ -319,7 +317,7 @@ class Llama:
             if ids:
                 engine.prefill([*engine.sequence.tokens, *ids])
 
-    def generate(  # noqa: PLR0913 - the parameters of the compatible interface
+    def generate(
         self,
         tokens: Sequence[int],
         top_k: int = 40,
@@ -328,7 +326,7 @@ class Llama:
         typical_p: float = 1.0,
         temp: float = 0.8,
         repeat_penalty: float = 1.0,
-        reset: bool = True,  # noqa: FBT001, FBT002
+        reset: bool = True,
         frequency_penalty: float = 0.0,
         presence_penalty: float = 0.0,
         mirostat_mode: int = 0,
@@ -443,7 +441,7 @@ class Llama:
         logit_bias: Mapping[int, float] | None = ...,
     ) -> Iterator[CompletionChunk]: ...
 
-    def create_completion(  # noqa: PLR0913 - the parameters of the compatible interface
+    def create_completion(
         self,
         prompt: Prompt,
         suffix: str | None = None,
@@ -515,9 +513,7 @@ class Llama:
             logit_bias=logit_bias or {},
         )
         ids = self._prompt(prompt, suffix)
-        answer = Answer(
-            self._model.vocabulary.pieces, stops=_stops(stop), limit=_limit(max_tokens)
-        )
+        answer = Answer(self._model.vocabulary.pieces, stops=_stops(stop), limit=_limit(max_tokens))
         head: Completion = {
             "id": f"cmpl-{os.urandom(12).hex()}",
             "object": "text_completion",
@@ -536,7 +532,7 @@ class Llama:
         head["usage"]["total_tokens"] = len(ids) + answer.n_tokens
         return head
 
-    def _chunks(  # noqa: PLR0913 - one private caller
+    def _chunks(
         self,
         engine: Engine,
         ids: list[int],
@@ -566,19 +562,25 @@ class Llama:
 
     @overload
     def embed(
-        self, input: str, normalize: bool = ..., truncate: bool = ...,
+        self,
+        input: str,
+        normalize: bool = ...,
+        truncate: bool = ...,
     ) -> Embedding: ...
 
     @overload
     def embed(
-        self, input: list[str], normalize: bool = ..., truncate: bool = ...,
+        self,
+        input: list[str],
+        normalize: bool = ...,
+        truncate: bool = ...,
     ) -> list[Embedding]: ...
 
     def embed(
         self,
         input: str | list[str],  # noqa: A002 - the compatible interface's name
-        normalize: bool = False,  # noqa: FBT001, FBT002
-        truncate: bool = True,  # noqa: FBT001, FBT002
+        normalize: bool = False,
+        truncate: bool = True,
     ) -> Embedding | list[Embedding]:
         """Return the embedding of a text, or those of a list of texts.
 
@@ -625,7 +627,9 @@ class Llama:
                 return self.tokenize(prompt, special=True)
             return vocabulary.check(prompt)
         prefix_token, suffix_token, middle = (
-            vocabulary.fim_prefix, vocabulary.fim_suffix, vocabulary.fim_middle,
+            vocabulary.fim_prefix,
+            vocabulary.fim_suffix,
+            vocabulary.fim_middle,
         )
         if min(prefix_token, suffix_token, middle) < 0:
             raise ValidationError(

@@ -52,8 +52,9 @@ def write_wheel(
         f"{info}/METADATA": "".join(f"{k}: {v}\n" for k, v in fields.items() if v is not None),
         f"{info}/WHEEL": f"Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: false\n{tags}",
     }
-    record = "".join(f"{name},{_record_hash(text)},{len(text.encode())}\n" for name, text in
-                     contents.items())
+    record = "".join(
+        f"{name},{_record_hash(text)},{len(text.encode())}\n" for name, text in contents.items()
+    )
     contents[f"{info}/RECORD"] = f"{record}{info}/RECORD,,\n"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{distribution}-{tag}.whl"

@@ -261,7 +261,8 @@ def test_the_version_to_recommend(
         for version, reason in zip(versions, yanked, strict=True)
     ]
 
-    assert json.loads(render(entries, table=TABLE)["backends.json"])["backends"][0]["newest"] == newest
+    (backend,) = json.loads(render(entries, table=TABLE)["backends.json"])["backends"]
+    assert backend["newest"] == newest
 
 
 def test_the_order_of_the_catalogue_does_not_matter() -> None:
@@ -297,8 +298,7 @@ def test_the_url_of_an_entry_goes_before_the_base_url() -> None:
     pages = render([entry], table=TABLE, base_url="https://example.org")
 
     assert project_json(pages)["files"][0]["url"] == (
-        "https://example.net/x/"
-        "llama_cpp_python-0.3.100%2Bcpu-py3-none-manylinux_2_17_x86_64.whl"
+        "https://example.net/x/llama_cpp_python-0.3.100%2Bcpu-py3-none-manylinux_2_17_x86_64.whl"
     )
 
 
@@ -320,7 +320,9 @@ def test_the_commands_of_the_first_page() -> None:
 def test_the_first_page_without_an_address_says_what_to_put_there() -> None:
     page = render([CPU], table=TABLE)["index.html"].decode()
 
-    assert "Put the address of this page, with a slash at its end, before <code>whl/</code>." in page
+    assert (
+        "Put the address of this page, with a slash at its end, before <code>whl/</code>." in page
+    )
     assert 'pip install --index-url whl/cpu/ "llama-cpp-python==0.3.100+cpu"' in page
 
 

@@ -16,9 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TABLE = load_table()
-NAME = (
-    "llama_cpp_python-0.3.100+cpu-py3-none-manylinux2014_x86_64.manylinux_2_17_x86_64.whl"
-)
+NAME = "llama_cpp_python-0.3.100+cpu-py3-none-manylinux2014_x86_64.manylinux_2_17_x86_64.whl"
 PAGE = "whl/cpu/llama-cpp-python"
 
 

@@ -44,9 +44,8 @@ def test_an_error_leaves_the_old_tree(tmp_path: Path) -> None:
     target = tmp_path / "site"
     fill(target, "old")
 
-    with pytest.raises(NotADirectoryError), replacing(target) as staged:
-        (staged / "one").write_text("new", encoding="utf-8")
-        (staged / "one" / "two").write_text("new", encoding="utf-8")
+    with pytest.raises(FileNotFoundError), replacing(target) as staged:
+        (staged / "one").write_bytes((tmp_path / "absent").read_bytes())
 
     assert content(target) == {"one": "old", "two": "old"}
     assert [path.name for path in tmp_path.iterdir()] == ["site"]

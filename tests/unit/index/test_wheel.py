@@ -35,7 +35,9 @@ def test_reads_name_hash_and_metadata(tmp_path: Path) -> None:
 
 
 def test_requires_python_may_be_missing(tmp_path: Path) -> None:
-    assert read_wheel(write_wheel(tmp_path, metadata={"Requires-Python": None})).requires_python is None
+    path = write_wheel(tmp_path, metadata={"Requires-Python": None})
+
+    assert read_wheel(path).requires_python is None
 
 
 @pytest.mark.parametrize(

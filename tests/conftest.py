@@ -1,0 +1,49 @@
+"""What the tests stand on: the finished wheel, its libraries, and tiny models with known answers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def wheel() -> Path:
+    """The finished wheel of this machine's CPU target in ``dist/``."""
+    wheels = sorted((ROOT / "dist").glob("llama_cpp_python-*+cpu-py3-none-*.whl"))
+    if len(wheels) != 1:
+        pytest.fail(f"dist/ holds {len(wheels)} CPU wheels: run `nox -s build -- --backend cpu`")
+    return wheels[0]
+
+
+@pytest.fixture(scope="session")
+def libraries(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with the native libraries: ``LLAMA_CPP_LIB_PATH``, or those of the wheel."""
+    chosen = os.environ.get("LLAMA_CPP_LIB_PATH")
+    if chosen:
+        return Path(chosen)
+    wheels = sorted((ROOT / "dist").glob("llama_cpp_python-*+cpu-py3-none-*.whl"))
+    if len(wheels) != 1:
+        pytest.fail(f"dist/ holds {len(wheels)} CPU wheels: run `nox -s build -- --backend cpu`")
+    folder = tmp_path_factory.mktemp("libraries")
+    with zipfile.ZipFile(wheels[0]) as archive:
+        for name in archive.namelist():
+            if name.startswith("llama_cpp/lib/"):
+                archive.extract(name, folder)
+    place = folder / "llama_cpp" / "lib"
+    os.environ["LLAMA_CPP_LIB_PATH"] = str(place)
+    return place
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the tiny models and ``answers.json``."""
+    folder = tmp_path_factory.mktemp("tiny")
+    subprocess.run([sys.executable, "-m", "tests.tiny", str(folder)], cwd=ROOT, check=True)
+    return folder

@@ -1,0 +1,113 @@
+"""The command line: every mistake is a message with a cure and an exit code, never a traceback."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+VERBS = ["vendor", "build", "repair", "check", "smoke", "matrix", "generate"]
+
+
+def ci(*args: str | Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "ci", *map(str, args)],
+        cwd=ROOT,
+        env={**os.environ, **(env or {})},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help(verb: str) -> None:
+    done = ci(verb, "--help")
+    assert done.returncode == 0
+    assert done.stdout.startswith(f"usage: python -m ci {verb} ")
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "message"),
+    [
+        (["build", "--backend", "cu999"], 2, "unknown backend 'cu999'\n  -> choose one of: cpu"),
+        (["build", "--platform", "amiga"], 2, "unknown platform 'amiga'\n  -> choose one of: "),
+        (["build", "--backend", "metal"], 2, "there is no metal wheel for manylinux_x86_64"),
+        (["build", "--frobnicate"], 2, "unrecognized arguments: --frobnicate"),
+        (["build", "--engine", "steam"], 2, "invalid choice: 'steam'"),
+        (["build", "--define", "GGML_RPC"], 2, "--define GGML_RPC is not NAME=VALUE"),
+        (["build", "--python", "2.7"], 2, "2.7 is not a Python that wheels are proven on"),
+        (["build", "--source", "/nowhere"], 4, "there is no /nowhere"),
+        (
+            ["build", "--backend", "cu128"],
+            5,
+            "cu128-manylinux_x86_64 needs the toolkit CUDA 12.8, and this toolchain cannot bring",
+        ),
+        (
+            ["build", "--backend", "vulkan"],
+            5,
+            "pip install . -C cmake.define.GGML_VULKAN=ON",
+        ),
+        (
+            ["build", "--platform", "win_amd64"],
+            5,
+            "cpu-win_amd64 is built on Windows x64; this machine is Linux x86-64 (glibc 2.17 and"
+            " newer)\n  -> run the command on such a machine (in the pipeline: runner windows-2025)",
+        ),
+        (["check", "/nowhere/x.whl"], 8, "x.whl is not the name of a wheel"),
+        (["matrix", "--target", "amiga-*"], 2, "no target matches 'amiga-*'"),
+        ([], 2, "the following arguments are required: VERB"),
+        (["dance"], 2, "invalid choice: 'dance'"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, list) else None,
+)
+def test_mistakes(args: list[str], code: int, message: str) -> None:
+    done = ci(*args)
+    assert done.returncode == code
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+
+
+def test_without_a_compiler_the_message_names_the_cure() -> None:
+    path = f"{Path(sys.executable).parent}"
+    done = ci("build", "--compiler", "system", "--engine", "host", env={"PATH": path})
+    assert done.returncode == 5
+    assert "git is not on this machine" in done.stderr or "no C++ compiler" in done.stderr
+
+
+def test_without_git_the_message_names_the_cure(tmp_path: Path) -> None:
+    done = ci("vendor", env={"PATH": str(tmp_path), "LLAMA_CPP_PYTHON_CACHE": str(tmp_path)})
+    assert done.returncode == 5
+    assert "git is not on this machine\n  -> install git" in done.stderr
+
+
+def test_without_a_container_engine_the_message_names_the_cure(tmp_path: Path) -> None:
+    for name in ("git", "sh"):
+        found = next(Path(d) / name for d in ("/usr/bin", "/bin") if (Path(d) / name).exists())
+        (tmp_path / name).symlink_to(found)
+    done = ci("build", "--engine", "cibuildwheel", env={"PATH": str(tmp_path)})
+    assert done.returncode == 5
+    assert "no container engine runs on this machine\n  -> start docker or podman" in done.stderr
+
+
+def test_a_damaged_wheel_is_said_to_be_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "llama_cpp_python-0.3.100+cpu-py3-none-manylinux_2_17_x86_64.whl"
+    path.write_bytes(b"PK")
+    done = ci("smoke", path, "--python", f"3.{sys.version_info[1]}")
+    assert done.returncode == 8
+    assert "is damaged: File is not a zip file" in done.stderr
+
+
+def test_the_matrix_is_json_for_a_workflow() -> None:
+    done = ci("matrix", "--format", "github", "--target", "cu130-*")
+    assert done.returncode == 0
+    assert '"target":"cu130-manylinux_x86_64"' in done.stdout
+    assert done.stdout.count("\n") == 1
+
+
+def test_a_run_through_a_pipe_has_no_colours() -> None:
+    assert "\x1b" not in ci("build", "--backend", "cu999").stderr

@@ -1,0 +1,98 @@
+"""The report of a smoke test: bound to the wheel's bytes, and a failure says what failed."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from ci.errors import SmokeError
+from ci.interpreters import Interpreter, find_interpreters, probe
+from ci.progress import Progress
+from ci.smoke import report_path, require_passed, smoke, write_report
+from ci.table import load_table
+from ci.wheel import read_wheel, write_wheel
+
+NOW = datetime(2026, 11, 21, 2, 0, tzinfo=UTC)
+
+
+@pytest.fixture
+def progress() -> Progress:
+    return Progress(Console(width=2000, file=io.StringIO()))
+
+
+@pytest.fixture
+def here() -> Interpreter:
+    interpreter = probe(Path(sys.executable))
+    assert interpreter is not None
+    return interpreter
+
+
+def test_this_interpreter_is_found(here: Interpreter) -> None:
+    assert here.series == f"{sys.version_info[0]}.{sys.version_info[1]}"
+    assert [each.series for each in find_interpreters((here.series, "2.7"))] == [here.series]
+    assert here.tag == f"cp{sys.version_info[0]}{sys.version_info[1]}"
+
+
+def test_what_is_no_interpreter_is_none(tmp_path: Path) -> None:
+    fake = tmp_path / "python3.11"
+    fake.write_text("#!/bin/sh\necho 3.11\n", encoding="utf-8")
+    fake.chmod(0o755)
+    assert probe(fake) is None
+
+
+@pytest.mark.build
+def test_the_report_is_bound_to_the_wheel(
+    wheel: Path, here: Interpreter, progress: Progress
+) -> None:
+    target = load_table().target("cpu", "manylinux_x86_64")
+    report = smoke(wheel, target, [here], progress, now=NOW)
+    require_passed(report)
+    assert report["sha256"] == hashlib.sha256(wheel.read_bytes()).hexdigest()
+    assert (report["date"], report["schema"]) == ("2026-11-21T02:00:00Z", 1)
+    (result,) = report["interpreters"]  # type: ignore[misc]
+    assert result["cpu_variant"].startswith("libggml-cpu-")
+    assert {"import", "greedy tokens", "embeddings"} <= {each["name"] for each in result["checks"]}
+
+
+@pytest.mark.build
+@pytest.mark.parametrize("broken", ["library", "answer", "syntax"])
+def test_a_broken_wheel_fails_and_says_why(
+    wheel: Path, here: Interpreter, progress: Progress, tmp_path: Path, broken: str
+) -> None:
+    read = read_wheel(wheel)
+    files = dict(read.files)
+    if broken == "library":
+        files["llama_cpp/lib/libllama.so"] = files["llama_cpp/lib/libllama.so"][:4096]
+    elif broken == "syntax":
+        files["llama_cpp/__init__.py"] = b"def\n"
+    else:
+        text = files["llama_cpp/_build_info.json"]
+        files["llama_cpp/_build_info.json"] = text.replace(b"{", b"[", 1)
+    path = tmp_path / wheel.name
+    write_wheel(path, files)
+    target = load_table().target("cpu", "manylinux_x86_64")
+    report = smoke(path, target, [here], progress, now=NOW)
+    assert report["passed"] is False
+    with pytest.raises(SmokeError) as caught:
+        require_passed(report)
+    assert f"{wheel.name} failed its smoke test\n  Python {here.version}: " in caught.value.what
+
+
+def test_no_interpreter_is_no_proof(tmp_path: Path) -> None:
+    with pytest.raises(SmokeError, match="there is no interpreter to prove it on"):
+        require_passed({"wheel": "x.whl", "passed": False, "interpreters": []})
+
+
+def test_the_report_lies_beside_the_wheel(tmp_path: Path) -> None:
+    wheel = tmp_path / "x.whl"
+    place = write_report(wheel, {"schema": 1})
+    assert place == report_path(wheel) == tmp_path / "x.whl.smoke.json"
+    assert json.loads(place.read_text(encoding="utf-8")) == {"schema": 1}
+    assert [entry.name for entry in tmp_path.iterdir()] == ["x.whl.smoke.json"]

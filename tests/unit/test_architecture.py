@@ -1,0 +1,121 @@
+"""The house: imports point down, the noxfile imports nothing of ours, YAML and names are in order."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+# what each layer may import of ours; lower ones first
+LAYERS = [
+    {"ci.errors"},
+    {"ci.table", "ci.process", "ci.paths", "ci.progress", "ci.zig", "ci.version_label"},
+    {"ci.wheel", "ci.download", "ci.host", "ci.interpreters", "ci.compiler", "ci.instructions",
+     "ci.sbom", "ci.abi"},
+    {"ci.vendor", "ci.repair", "ci.check", "ci.smoke", "ci.matrix", "ci.emulation",
+     "ci.fresh_root"},
+    {"ci.build", "ci.docs"},
+    {"ci.__main__"},
+]  # fmt: skip
+
+
+def modules(package: str) -> dict[str, Path]:
+    return {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts): path
+        for path in sorted((ROOT / package).rglob("*.py"))
+    }
+
+
+def imported(path: Path, package: str) -> set[str]:
+    """Modules that a file imports, at any depth; relative ones resolved."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                base = ".".join(filter(None, [package, base]))
+            names.add(base)
+            names |= {f"{base}.{alias.name}" for alias in node.names}
+    return names
+
+
+def layer(name: str) -> int:
+    noun = ".".join(name.split(".")[:2])
+    for number, members in enumerate(LAYERS):
+        if noun in members:
+            return number
+    pytest.fail(f"{name} is in no layer: put it into LAYERS where it belongs")
+
+
+def test_imports_of_the_toolchain_point_down() -> None:
+    upward = [
+        f"{name} imports {other}"
+        for name, path in modules("ci").items()
+        if name != "ci.__init__"
+        for other in imported(path, "ci")
+        if other in modules("ci") and other.split(".")[1] != name.split(".")[1]
+        if layer(other) > layer(name)
+    ]
+    assert upward == []
+
+
+@pytest.mark.parametrize(
+    ("package", "allowed"),
+    [
+        ("llama_cpp", {"llama_cpp"}),
+        ("index", {"index", "ci.table", "ci.errors"}),
+        ("ci", {"ci"}),
+    ],
+)
+def test_packages_keep_apart(package: str, allowed: set[str]) -> None:
+    ours = {"ci", "index", "llama_cpp", "bench", "tests"}
+    strangers = [
+        f"{name} imports {other}"
+        for name, path in modules(package).items()
+        for other in imported(path, package)
+        if other.split(".")[0] in ours
+        and not any(other == each or other.startswith(f"{each}.") for each in allowed)
+        and other != "ci"
+    ]
+    assert strangers == []
+
+
+def test_the_noxfile_imports_nox_alone() -> None:
+    assert imported(ROOT / "noxfile.py", "") == {"__future__", "__future__.annotations", "nox"}
+
+
+def test_the_binding_needs_the_standard_library_alone_to_import() -> None:
+    outside = {
+        f"{name} imports {other}"
+        for name, path in modules("llama_cpp").items()
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+        for other in (
+            [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else [alias.name for alias in node.names]
+        )
+        if other.split(".")[0] in {"numpy", "jinja2", "typing_extensions", "pydantic"}
+    }
+    assert outside == set()
+
+
+def test_nothing_committed_is_large_or_names_a_registry() -> None:
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout.split("\0")
+    hosts = [".".join(parts) for parts in (("pypi", "org"), ("files", "pythonhosted", "org"))]
+    for name in filter(None, listed):
+        path = ROOT / name
+        if not path.is_file():
+            continue
+        data = path.read_bytes()
+        assert len(data) < 400_000, name
+        for host in hosts:
+            assert host.encode() not in data, f"{name} names {host}"
