@@ -121,11 +121,14 @@ def _build_on_host(
     folder = paths.BUILD / target.name / "cmake"
     shutil.rmtree(folder, ignore_errors=True)
     compiler = choose_compiler(
-        options.compiler, target.platform, paths.BUILD / target.name / "compiler"
+        options.compiler,
+        target.platform,
+        paths.BUILD / target.name / "compiler",
+        {options.tree.path: "llama.cpp", folder: "build"},
     )
     progress.step(f"building {target.name} with {compiler.name}")
     cache = CompilerCache(
-        basedirs=(options.tree.path, paths.ROOT, Path(sys.prefix)), compiler=compiler
+        basedirs=(folder, options.tree.path, paths.ROOT, Path(sys.prefix)), compiler=compiler
     )
     defines = {
         **compiler.defines,
@@ -179,6 +182,7 @@ def _build_with_cibuildwheel(
         env["CIBW_BEFORE_BUILD"] = (
             f"python -m pip install -q ziglang=={version} &&"
             f" python {{project}}/ci/zig.py {platform.zig_target} {folder}"
+            " {project}/vendor/llama.cpp=llama.cpp"
         )
         settings = {**zig.cmake_defines(platform.zig_target, folder, version), **settings}
     env["CIBW_CONFIG_SETTINGS"] = " ".join(

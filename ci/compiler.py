@@ -38,8 +38,16 @@ class CacheStats:
     misses: int
 
 
-def choose_compiler(choice: Choice, platform: Platform, folder: Path) -> Compiler:
-    """Return the compiler for a host build of ``platform``; wrapper scripts go into ``folder``.
+def choose_compiler(
+    choice: Choice, platform: Platform, folder: Path, prefixes: Mapping[Path, str]
+) -> Compiler:
+    """Return the compiler for a host build of ``platform``.
+
+    Args:
+        choice: which one is asked for.
+        platform: what is built for.
+        folder: where the scripts go that make a compiler of ziglang.
+        prefixes: names to put in place of folders in what the compiler writes.
 
     On Linux that is ``ziglang`` unless ``system`` is asked for: it needs no compiler on the
     machine and links against the glibc of the platform's wheel tag, whatever the machine has.
@@ -48,7 +56,7 @@ def choose_compiler(choice: Choice, platform: Platform, folder: Path) -> Compile
         ToolMissingError: there is none.
     """
     if choice == "zig" or (choice == "auto" and platform.zig_target is not None):
-        return _zig(platform, folder)
+        return _zig(platform, folder, prefixes)
     if platform.system == "windows":
         return Compiler(name="MSVC", defines={})
     found = next((cxx for cxx in ("c++", "g++", "clang++") if shutil.which(cxx)), None)
@@ -62,13 +70,13 @@ def choose_compiler(choice: Choice, platform: Platform, folder: Path) -> Compile
     return Compiler(name=version, defines={})
 
 
-def _zig(platform: Platform, folder: Path) -> Compiler:
+def _zig(platform: Platform, folder: Path, prefixes: Mapping[Path, str]) -> Compiler:
     if platform.zig_target is None:
         raise ToolMissingError(
             f"ziglang does not build {platform.name} wheels", cure="use --compiler system"
         )
     try:
-        version = zig.write_scripts(platform.zig_target, folder)
+        version = zig.write_scripts(platform.zig_target, folder, prefixes)
     except ModuleNotFoundError as error:
         raise ToolMissingError(str(error), cure="run it through nox, which installs it") from error
     return Compiler(

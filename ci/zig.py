@@ -1,11 +1,13 @@
 """ziglang's clang as cc, c++, ar and ranlib: scripts that a CMake build takes for a compiler.
 
-Standard library alone, so that a build container can run it: ``python ci/zig.py TARGET FOLDER``.
+Standard library alone, so that a build container can run it: ``python ci/zig.py TARGET FOLDER
+[PATH=NAME ...]``.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,10 +15,17 @@ from pathlib import Path
 TOOLS = ("cc", "c++", "ar", "ranlib")
 
 
-def write_scripts(target: str, folder: Path) -> str:
+def write_scripts(target: str, folder: Path, prefixes: Mapping[Path, str]) -> str:
     """Write one script per tool for ``target`` (``x86_64-linux-gnu.2.17``); return zig's version.
 
-    Scripts, because CMake takes no compiler of two words for assembler files.
+    Scripts, because CMake takes no compiler of two words for assembler files. Their text is the
+    same in every checkout and environment, since compiler caches take it for the compiler: what
+    differs (zig itself, the folders whose names must not get into the objects) lies beside them.
+
+    Args:
+        target: zig's name of the target.
+        folder: where the scripts go.
+        prefixes: names by folder, for ``-ffile-prefix-map``; zig's own is added.
 
     Raises:
         ModuleNotFoundError: the package ziglang is not installed in this Python.
@@ -24,12 +33,20 @@ def write_scripts(target: str, folder: Path) -> str:
     home = _home()
     version = installed_version()
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / "zig").unlink(missing_ok=True)
+    (folder / "zig").symlink_to(home / "zig")
+    maps = {**prefixes, home: "zig"}
+    (folder / "prefixes").write_text(
+        "".join(f'"-ffile-prefix-map={path}={name}"\n' for path, name in maps.items()),
+        encoding="utf-8",
+    )
     for tool in TOOLS:
-        # zig always adds debug information; the prefix map keeps zig's own folder out of __FILE__
-        flags = f' -target {target} -g0 "-ffile-prefix-map={home}=zig"' if tool[0] == "c" else ""
+        # zig always adds debug information
+        flags = f' -target {target} -g0 "@$here/prefixes"' if tool[0] == "c" else ""
         script = folder / tool
         script.write_text(
-            f'#!/bin/sh\n# zig {version}\nexec "{home / "zig"}" {tool}{flags} "$@"\n',
+            f'#!/bin/sh\n# zig {version}\nhere=$(dirname "$0")\n'
+            f'exec "$here/zig" {tool}{flags} "$@"\n',
             encoding="utf-8",
         )
         script.chmod(0o755)
@@ -61,8 +78,13 @@ def cmake_defines(target: str, folder: Path, version: str) -> dict[str, str]:
         "CMAKE_AR": str(folder / "ar"),
         "CMAKE_RANLIB": str(folder / "ranlib"),
         "LLAMA_CPP_COMPILER": f"zig {version} ({target})",
+        "LLAMA_CPP_MAP_PREFIXES": "OFF",
     }
 
 
 if __name__ == "__main__":
-    write_scripts(sys.argv[1], Path(sys.argv[2]))
+    write_scripts(
+        sys.argv[1],
+        Path(sys.argv[2]),
+        {Path(path): name for path, name in (each.split("=") for each in sys.argv[3:])},
+    )

@@ -59,12 +59,17 @@ _HOMES = {
 }
 
 
+_MODULES = ("llama", "llama_cpp", "llama_types")
+
+
 def __getattr__(name: str) -> object:
     """Import a public name when it is first asked for (PEP 562).
 
     The constants that parameters take (``LLAMA_POOLING_TYPE_MEAN``, ``GGML_TYPE_Q8_0`` …) and the
     other names of llama.cpp's headers come from the generated declarations.
     """
+    if name in _MODULES:
+        return importlib.import_module(f"llama_cpp.{name}")
     if name.startswith("_"):
         raise AttributeError(f"module 'llama_cpp' has no attribute {name!r}")
     home = importlib.import_module(f"llama_cpp.{_HOMES.get(name, '_abi')}")

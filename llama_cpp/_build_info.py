@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import NamedTuple
 
 from llama_cpp._errors import LlamaError
+from llama_cpp._package import package_path
 
-_FILE = Path(__file__).with_name("_build_info.json")
+_FILE = package_path("_build_info.json")
 
 
 class BuildInfo(NamedTuple):
@@ -18,14 +18,17 @@ class BuildInfo(NamedTuple):
     """The backend's name: ``cpu``, ``cu128``, ``metal`` …"""
     version: str
     """The package's version with its label: ``0.3.100+cpu``."""
-    llama_cpp_commit: str
-    llama_cpp_version: str
+    llama_cpp_commit: str | None
+    """llama.cpp's commit and version; None where finished libraries were wrapped."""
+    llama_cpp_version: str | None
     compiler: str
     defines: dict[str, str]
     """The CMake defines the libraries were configured with."""
     toolkit: str | None
     """The GPU toolkit and its version; None for a CPU build."""
     gpu_architectures: tuple[str, ...]
+    prebuilt: bool
+    """Whether finished libraries were wrapped (``LLAMA_CPP_PREBUILT``) in place of a compile."""
 
 
 def build_info() -> BuildInfo | None:
@@ -43,15 +46,20 @@ def build_info() -> BuildInfo | None:
         return BuildInfo(
             backend=str(record["backend"]),
             version=str(record["version"]),
-            llama_cpp_commit=str(record["llama_cpp_commit"]),
-            llama_cpp_version=str(record["llama_cpp_version"]),
+            llama_cpp_commit=_text_or_none(record["llama_cpp_commit"]),
+            llama_cpp_version=_text_or_none(record["llama_cpp_version"]),
             compiler=str(record["compiler"]),
             defines={str(name): str(value) for name, value in record["defines"].items()},
-            toolkit=None if record["toolkit"] is None else str(record["toolkit"]),
+            toolkit=_text_or_none(record["toolkit"]),
             gpu_architectures=tuple(map(str, record["gpu_architectures"])),
+            prebuilt=bool(record["prebuilt"]),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise LlamaError(
             f"{_FILE} is damaged ({type(error).__name__}: {error}); "
             "reinstall with `pip install --force-reinstall llama-cpp-python`"
         ) from error
+
+
+def _text_or_none(value: object) -> str | None:
+    return None if value is None else str(value)

@@ -7,10 +7,12 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 
 from llama_cpp import _abi, _library, _log
+from llama_cpp._arguments import check_integer
 from llama_cpp._batch import Batch
 from llama_cpp._errors import GenerationError, LlamaError, ValidationError
 from llama_cpp._handle import Handle
 from llama_cpp._model import Adapter, Model, _Owner
+from llama_cpp._threadpool import attach
 from llama_cpp._threads import default_threads
 
 if TYPE_CHECKING:
@@ -75,14 +77,14 @@ class ContextParams(NamedTuple):
     def check(self) -> None:
         """Raise :class:`ValidationError` for what llama.cpp would assert on."""
         for name, lowest in (("n_ctx", 0), ("n_batch", 1), ("n_ubatch", 1), ("yarn_orig_ctx", 0)):
-            _check_int(name, getattr(self, name), lowest, 2**31 - 1)
-        _check_int("n_seq_max", self.n_seq_max, 1, _MOST_SEQUENCES)
+            check_integer(name, getattr(self, name), lowest, 2**31 - 1)
+        check_integer("n_seq_max", self.n_seq_max, 1, _MOST_SEQUENCES)
         for name in ("n_threads", "n_threads_batch"):
             if (threads := getattr(self, name)) is not None:
-                _check_int(name, threads, 1, _abi.GGML_MAX_N_THREADS)
-        _check_int("rope_scaling_type", self.rope_scaling_type, -1, 3)
-        _check_int("pooling_type", self.pooling_type, -1, 4)
-        _check_int("attention_type", self.attention_type, -1, 1)
+                check_integer(name, threads, 1, _abi.GGML_MAX_N_THREADS)
+        check_integer("rope_scaling_type", self.rope_scaling_type, -1, 3)
+        check_integer("pooling_type", self.pooling_type, -1, 4)
+        check_integer("attention_type", self.attention_type, -1, 1)
         for name in (
             "rope_freq_base",
             "rope_freq_scale",
@@ -124,7 +126,13 @@ class Context(_Owner):
         with model.handle.lock:
             pointer = lib.llama_init_from_model(model.handle.pointer, native)
             if pointer is not None:
-                self._handle = Handle("context", pointer, lib.llama_free, model.handle)
+                stop_threads = attach(lib, pointer, native.n_threads, native.n_threads_batch)
+
+                def free(pointer: int) -> None:
+                    lib.llama_free(pointer)
+                    stop_threads()
+
+                self._handle = Handle("context", pointer, free, model.handle)
                 self._handle.close_with(self)
         _log.reraise()
         if pointer is None:
@@ -392,8 +400,3 @@ def _native(params: ContextParams, native: _abi.llama_context_params) -> _abi.ll
     native.kv_unified = params.kv_unified
     native.no_perf = params.no_perf
     return native
-
-
-def _check_int(name: str, value: object, lowest: int, highest: int) -> None:
-    if not isinstance(value, int) or not lowest <= value <= highest:
-        raise ValidationError(f"{name} is {value!r}; choose an integer from {lowest} to {highest}")

@@ -14,9 +14,10 @@ def mapped_images() -> list[str]:
     """
     if sys.platform == "win32":
         return _windows_images()
-    if sys.platform == "darwin":
+    elif sys.platform == "darwin":  # noqa: RET505 - a chain is what the type checker follows
         return _macos_images()
-    return _elf_images()
+    else:
+        return _elf_images()
 
 
 class _PhdrInfo(ctypes.Structure):

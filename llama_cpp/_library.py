@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 from llama_cpp import _abi, _handle, _log
 from llama_cpp._errors import LlamaError
 from llama_cpp._images import mapped_images, stem
+from llama_cpp._package import package_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 ENVIRONMENT_VARIABLE = "LLAMA_CPP_LIB_PATH"
 
-_PACKAGE_FOLDER = Path(__file__).with_name("lib")
+_PACKAGE_FOLDER = package_path("lib")
 _LOAD_ORDER = ("ggml-base", "ggml", "llama")
 _SUFFIX = {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
 # A MinGW build calls it libllama.dll, an MSVC build llama.dll.
@@ -38,6 +39,7 @@ _DEVICE_TYPES = ("CPU", "GPU", "IGPU", "ACCEL", "META")
 _lock = threading.RLock()
 _functions: Functions | None = None
 _folder: Path | None = None
+_opened: dict[str, ctypes.CDLL] = {}
 # ctypes callbacks and DLL folders must outlive every call that may use them
 _kept: list[object] = []
 
@@ -93,6 +95,12 @@ def library_folder() -> Path:
         "Install a built package (`pip install llama-cpp-python`), build one in this source tree "
         f"(`nox -s build -- --backend cpu`), or set {ENVIRONMENT_VARIABLE} to a folder that holds them"
     )
+
+
+def native(name: str) -> ctypes.CDLL:
+    """Return a loaded library itself, such as ``llama``, for packages that bind more of it."""
+    load()
+    return _opened[name]
 
 
 def libraries() -> tuple[str, ...]:
@@ -244,8 +252,9 @@ def _load() -> Functions:
     _refuse_second_ggml(folder)
     if sys.platform == "win32":
         _kept.append(os.add_dll_directory(str(folder)))
-    opened = {name: _open(folder, name) for name in _LOAD_ORDER}
-    lib = cast("Functions", _Bound(folder, opened))
+    for name in _LOAD_ORDER:
+        _opened[name] = _open(folder, name)
+    lib = cast("Functions", _Bound(folder, _opened))
     callback = _abi.ggml_log_callback(_log.receive)
     _kept.append(callback)
     lib.llama_log_set(callback, None)

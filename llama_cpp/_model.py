@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from llama_cpp import _abi, _library, _log
+from llama_cpp._arguments import check_integer
 from llama_cpp._errors import LlamaError, ModelLoadError, ValidationError
 from llama_cpp._gguf import check_file
 from llama_cpp._handle import Handle
@@ -49,14 +50,12 @@ class ModelParams(NamedTuple):
 
     def check(self) -> None:
         """Raise :class:`ValidationError` for what llama.cpp would assert on or misread."""
-        for name in ("n_gpu_layers", "main_gpu"):
-            _check_int32(name, getattr(self, name))
+        check_integer("n_gpu_layers", self.n_gpu_layers, -(2**31), 2**31 - 1)
+        check_integer("main_gpu", self.main_gpu, 0, 2**31 - 1)
         if not 0 <= self.split_mode <= _abi.LLAMA_SPLIT_MODE_TENSOR:
             raise ValidationError(
                 f"split_mode is {self.split_mode}; choose 0 (none), 1 (layer), 2 (row) or 3 (tensor)"
             )
-        if self.main_gpu < 0:
-            raise ValidationError(f"main_gpu is {self.main_gpu}; the first GPU is 0")
         for share in self.tensor_split or ():
             if not (math.isfinite(share) and share >= 0):
                 raise ValidationError(
@@ -294,8 +293,3 @@ def _shares(tensor_split: tuple[float, ...], devices: int) -> ctypes.Array[ctype
         )
     # llama.h: "size: llama_max_devices()", it reads them all
     return (ctypes.c_float * max(devices, 1))(*tensor_split)
-
-
-def _check_int32(name: str, value: object) -> None:
-    if not isinstance(value, int) or not -(2**31) <= value < 2**31:
-        raise ValidationError(f"{name} is {value!r}; it must be an integer of 32 bits")

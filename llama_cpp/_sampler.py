@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from llama_cpp import _abi, _library
+from llama_cpp._arguments import check_integer, check_number
 from llama_cpp._errors import LlamaError, ValidationError
 from llama_cpp._handle import Handle
 from llama_cpp._model import _Owner
@@ -76,21 +77,21 @@ class SamplingParams(NamedTuple):
     def check(self, vocabulary: Vocabulary) -> None:
         """Raise :class:`ValidationError` for what makes no distribution or aborts in llama.cpp."""
         for name in ("temperature", "frequency_penalty", "presence_penalty"):
-            _check_number(name, getattr(self, name), -_LARGEST_FLOAT32, _LARGEST_FLOAT32)
+            check_number(name, getattr(self, name), -_LARGEST_FLOAT32, _LARGEST_FLOAT32)
         for name in ("top_p", "min_p", "typical_p"):
-            _check_number(name, getattr(self, name), 0, 1)
-        _check_number("repeat_penalty", self.repeat_penalty, 1e-6, 1e6)
-        _check_number("mirostat_tau", self.mirostat_tau, 1e-6, 1e6)
-        _check_number("mirostat_eta", self.mirostat_eta, 0, 1e6)
-        _check_integer("top_k", self.top_k, -(2**31), 2**31 - 1)
-        _check_integer("penalty_last_n", self.penalty_last_n, 0, 2**20)
-        _check_integer("seed", self.seed, 0, 2**32 - 1)
+            check_number(name, getattr(self, name), 0, 1)
+        check_number("repeat_penalty", self.repeat_penalty, 1e-6, 1e6)
+        check_number("mirostat_tau", self.mirostat_tau, 1e-6, 1e6)
+        check_number("mirostat_eta", self.mirostat_eta, 0, 1e6)
+        check_integer("top_k", self.top_k, -(2**31), 2**31 - 1)
+        check_integer("penalty_last_n", self.penalty_last_n, 0, 2**20)
+        check_integer("seed", self.seed, 0, 2**32 - 1)
         if self.mirostat_mode not in _MIROSTAT_MODES:
             raise ValidationError(f"mirostat_mode is {self.mirostat_mode!r}; choose 0, 1 or 2")
         vocabulary.check(self.logit_bias)
         for token, bias in self.logit_bias.items():
             if bias != -math.inf:
-                _check_number(f"logit_bias[{token}]", bias, -1e9, 1e9)
+                check_number(f"logit_bias[{token}]", bias, -1e9, 1e9)
         forbidden = sum(bias == -math.inf for bias in self.logit_bias.values())
         if forbidden >= vocabulary.size:
             raise ValidationError("logit_bias forbids every token")
@@ -204,15 +205,3 @@ def _filters(lib: Functions, params: SamplingParams) -> list[int | None]:
     if params.min_p > 0:
         filters.append(lib.llama_sampler_init_min_p(params.min_p, 1))
     return filters
-
-
-def _check_number(name: str, value: object, lowest: float, highest: float) -> None:
-    if not isinstance(value, (int, float)) or not lowest <= value <= highest:
-        raise ValidationError(
-            f"{name} is {value!r}; choose a number from {lowest:g} to {highest:g}"
-        )
-
-
-def _check_integer(name: str, value: object, lowest: int, highest: int) -> None:
-    if not isinstance(value, int) or not lowest <= value <= highest:
-        raise ValidationError(f"{name} is {value!r}; choose an integer from {lowest} to {highest}")

@@ -46,12 +46,13 @@ def _at_least_one(cpus: float) -> int:
 
 def _allowed_cpus() -> frozenset[int] | int:
     """Return the CPUs of the affinity mask, or their number where the system names none."""
-    if hasattr(os, "sched_getaffinity"):
+    if sys.platform == "linux":
         return frozenset(os.sched_getaffinity(0))
-    if sys.platform == "win32":
+    elif sys.platform == "win32":  # noqa: RET505 - a chain is what the type checker follows
         return _windows_affinity()
-    # macOS and the BSDs have no affinity mask: every CPU is allowed.
-    return os.cpu_count() or 1
+    else:
+        # macOS has no affinity mask: every CPU is allowed.
+        return os.cpu_count() or 1
 
 
 def _windows_affinity() -> int:

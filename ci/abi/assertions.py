@@ -165,5 +165,5 @@ def _signature(result: Type, parameters: tuple[Type, ...], inner: str) -> str:
 
 
 def _bound(inner: str) -> str:
-    """Bind `inner` first: `*name[3]` is an array of pointers, `(*name)[3]` a pointer to an array."""
+    """Bind first: `*name[3]` is an array of pointers, `(*name)[3]` a pointer to an array."""
     return f"({inner})" if inner.startswith("*") else inner

@@ -233,7 +233,7 @@ class _Reader:
         return Pointer(to=declared.of) if isinstance(declared, Array) else declared
 
     def _type(self, type_: cindex.Type, place: str, *, alias: str = "") -> Type:
-        """Translate; `place` names a function type without a typedef, `alias` is the last typedef."""
+        """Translate; `place` names a function type that `alias`, the last typedef, does not."""
         const = type_.is_const_qualified()
         if type_.kind == _KINDS.ELABORATED:
             inner = self._type(type_.get_named_type(), place, alias=alias)

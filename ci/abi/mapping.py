@@ -69,11 +69,13 @@ class Step:
 class Mapped:
     """The ctypes view of `declarations`.
 
-    Pointers to the structures in `handles` are addresses although the headers show their fields.
+    Pointers to the structures in `handles` are addresses although the headers show their fields;
+    `nullable` are the parameters (function, name) for which a handle may be missing.
     """
 
     declarations: Declarations
     handles: frozenset[str]
+    nullable: frozenset[tuple[str, str]]
 
     def ctype(self, type_: Type) -> str:
         """Return the ctypes expression for `type_`.

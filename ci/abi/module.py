@@ -164,7 +164,7 @@ def _prototype(mapped: Mapped, function: Function, library: str) -> Iterator[str
 
 
 def _wrapped(start: str, items: Iterable[str], end: str) -> Iterator[str]:
-    """Yield `items` in one line between `start` and `end`, or one per line where that is too long."""
+    """Yield `items` between `start` and `end`, one per line where one is not enough."""
     items = tuple(items)
     line = f"{start}{', '.join(items)}{end}"
     if len(line) <= WIDTH:

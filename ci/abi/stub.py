@@ -98,10 +98,11 @@ def _fields(mapped: Mapped, record: Record) -> Iterator[str]:
 
 
 def _function(mapped: Mapped, function: Function) -> Iterator[str]:
-    parameters = [
-        f"{python_name(parameter.name or f'argument_{index}')}: {_argument(mapped, parameter.type)}"
-        for index, parameter in enumerate(function.parameters)
-    ]
+    parameters = []
+    for index, parameter in enumerate(function.parameters):
+        is_nullable = (function.name, parameter.name) in mapped.nullable
+        type_ = "int | None" if is_nullable else _argument(mapped, parameter.type)
+        parameters.append(f"{python_name(parameter.name or f'argument_{index}')}: {type_}")
     yield from _method(function.name, parameters, _value(mapped, function.result))
 
 

@@ -140,6 +140,16 @@ TAKEN = (
 # The headers show what is inside these, but the library owns them: an address like other handles.
 HANDLES = frozenset({"llama_sampler", "ggml_tensor"})
 
+# Handles that may be NULL where a function is called: (function, parameter).
+NULLABLE = frozenset(
+    {
+        ("llama_attach_threadpool", "threadpool"),
+        ("llama_attach_threadpool", "threadpool_batch"),
+        ("llama_set_sampler", "smpl"),
+        ("mtmd_decode_use_non_causal", "chunk"),
+    }
+)
+
 # C reaches the members of an anonymous union directly, Python needs a name for it.
 MEMBER_NAMES: Mapping[str, tuple[str, ...]] = {"llama_model_kv_override": ("value",)}
 
@@ -152,50 +162,44 @@ def select(
     Raises:
         VendorError: a pattern takes nothing.
     """
-    used: set[tuple[str, str]] = set()
-
-    def takes(entry: Taken, patterns: tuple[str, ...], header: str, name: str) -> bool:
-        found = [
-            pattern for pattern in patterns if entry.header == header and fnmatchcase(name, pattern)
-        ]
-        used.update((header, pattern) for pattern in found)
-        return bool(found)
-
-    # Every entry is asked, so that each pattern that is of use is seen to be.
     libraries: dict[str, str] = {}
-    macros: dict[str, None] = {}
-    types: dict[str, None] = {}
+    macros: set[str] = set()
+    types: set[str] = set()
     for entry in taken:
-        for function in declarations.functions:
-            if takes(entry, entry.functions, function.header, function.name):
-                libraries.setdefault(function.name, entry.library)
-        for macro in declarations.macros:
-            if takes(entry, entry.macros, macro.header, macro.constant.name):
-                macros[macro.constant.name] = None
-        for record in declarations.records.values():
-            if takes(entry, entry.types, record.header, record.name):
-                types[record.name] = None
-        for enum in declarations.enums:
-            if takes(entry, entry.types, enum.header, enum.name):
-                types[enum.name] = None
-        for pattern in (*entry.functions, *entry.types, *entry.macros):
-            if pattern != "*" and (entry.header, pattern) not in used:
-                raise VendorError(
-                    f"{entry.header} declares nothing like {pattern!r}",
-                    cure="upstream renamed or removed it: change TAKEN in ci/abi/taken.py and "
-                    "what uses it",
-                )
-    functions = tuple(f for f in declarations.functions if f.name in libraries)
-    reached = _reach(declarations, types, (t for f in functions for t in f.types()))
+        functions = [f.name for f in declarations.functions if f.header == entry.header]
+        for name in _matching(entry.header, functions, entry.functions):
+            libraries.setdefault(name, entry.library)
+        defined = [m.constant.name for m in declarations.macros if m.header == entry.header]
+        macros |= _matching(entry.header, defined, entry.macros)
+        records = [r.name for r in declarations.records.values() if r.header == entry.header]
+        enums = [enum.name for enum in declarations.enums if enum.header == entry.header]
+        types |= _matching(entry.header, [*records, *enums], entry.types)
+    chosen = tuple(f for f in declarations.functions if f.name in libraries)
+    reached = _reach(declarations, types, (t for f in chosen for t in f.types()))
     return (
         Declarations(
             records={n: r for n, r in declarations.records.items() if n in reached},
             enums=tuple(enum for enum in declarations.enums if enum.name in reached),
             macros=tuple(m for m in declarations.macros if m.constant.name in macros),
-            functions=functions,
+            functions=chosen,
         ),
         libraries,
     )
+
+
+def _matching(header: str, names: list[str], patterns: tuple[str, ...]) -> set[str]:
+    """Return the `names` that a pattern takes; each pattern but `*` must take one."""
+    found: set[str] = set()
+    for pattern in patterns:
+        taken = {name for name in names if fnmatchcase(name, pattern)}
+        if not taken and pattern != "*":
+            raise VendorError(
+                f"{header} declares nothing like {pattern!r}",
+                cure="upstream renamed or removed it: change TAKEN in ci/abi/taken.py and what "
+                "uses it",
+            )
+        found |= taken
+    return found
 
 
 def _reach(

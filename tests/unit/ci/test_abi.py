@@ -9,7 +9,7 @@ import pytest
 
 from ci import abi, paths
 from ci.abi import headers
-from ci.abi.taken import Taken
+from ci.abi.taken import TAKEN, Taken
 from ci.errors import VendorError
 from ci.vendor import load_pin
 
@@ -23,7 +23,7 @@ def generated(
     taken: Taken | None = None,
     member_names: dict[str, tuple[str, ...]] | None = None,
 ) -> dict[str, str]:
-    """The generated files for one header, all of which is taken."""
+    """Return the generated files for one header, all of which is taken."""
     (folder / "toy.h").write_text(header, encoding="utf-8")
     declarations = headers.read([folder], ["toy.h"], member_names=member_names or {})
     taken = taken or Taken(
@@ -32,26 +32,30 @@ def generated(
     return abi.render(declarations, [taken], included=["toy.h"], commit="0" * 40)
 
 
-def module(folder: Path, header: str, **options: dict[str, tuple[str, ...]]) -> str:
-    """The generated module from the constants on."""
-    text = generated(folder, header, **options)["llama_cpp/_abi.py"]
+def module(
+    folder: Path, header: str, *, member_names: dict[str, tuple[str, ...]] | None = None
+) -> str:
+    """Return the generated module from the constants on."""
+    text = generated(folder, header, member_names=member_names)["llama_cpp/_abi.py"]
     return text.split(f'COMMIT = "{"0" * 40}"\n\n')[1]
 
 
-def stub(folder: Path, header: str, **options: dict[str, tuple[str, ...]]) -> str:
-    """The generated stub from the constants on."""
-    text = generated(folder, header, **options)["llama_cpp/_abi.pyi"]
+def stub(
+    folder: Path, header: str, *, member_names: dict[str, tuple[str, ...]] | None = None
+) -> str:
+    """Return the generated stub from the constants on."""
+    text = generated(folder, header, member_names=member_names)["llama_cpp/_abi.pyi"]
     return text.split("COMMIT: Final[str]\n\n")[1]
 
 
 def compiler() -> list[str]:
-    """The system's C compiler, or zig's."""
+    """Return the system's C compiler, or zig's."""
     found = shutil.which("cc")
     return [found] if found else [sys.executable, "-m", "ziglang", "cc"]
 
 
 def compiled(folder: Path, check: str) -> subprocess.CompletedProcess[str]:
-    """The outcome of compiling a generated C file against the headers in `folder`."""
+    """Compile a generated C file against the headers in `folder`."""
     source = folder / "abi_check.c"
     source.write_text(check, encoding="utf-8")
     return subprocess.run(
@@ -457,6 +461,15 @@ def test_handle_is_an_address_although_its_fields_are_known(tmp_path: Path) -> N
     assert "class llama_sampler(Structure):" in text
 
 
+def test_parameter_that_may_be_null_says_so_in_the_stub(tmp_path: Path) -> None:
+    header = """\
+struct chunk;
+void mtmd_decode_use_non_causal(const struct chunk * ctx, const struct chunk * chunk);
+"""
+    line = "    def mtmd_decode_use_non_causal(self, ctx: int, chunk: int | None, /) -> None: ...\n"
+    assert line in stub(tmp_path, header)
+
+
 def test_only_what_is_named_and_what_it_needs_is_taken(tmp_path: Path) -> None:
     header = """\
 #define TOY_ONE 1
@@ -539,6 +552,23 @@ def test_missing_header_names_the_cure(tmp_path: Path) -> None:
         f"{tmp_path / 'tools/mtmd'}\n"
         "  -> run `nox -s vendor`; if upstream has moved the header, name its new place in "
         "ci/abi/taken.py"
+    )
+
+
+def test_stale_entry_of_the_tables_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "include").mkdir()
+    for entry in TAKEN:
+        has_sampler = entry.header == "llama.h"
+        (tmp_path / "include" / entry.header).write_text(
+            "struct llama_sampler { int a; };\n" if has_sampler else "", encoding="utf-8"
+        )
+    with pytest.raises(VendorError) as caught:
+        abi.generate(tmp_path, "0" * 40)
+    assert str(caught.value) == (
+        "the headers no longer declare chunk of mtmd_decode_use_non_causal, ggml_tensor, "
+        "llama_model_kv_override, smpl of llama_set_sampler, threadpool of "
+        "llama_attach_threadpool, threadpool_batch of llama_attach_threadpool\n"
+        "  -> change HANDLES, NULLABLE or MEMBER_NAMES in ci/abi/taken.py"
     )
 
 

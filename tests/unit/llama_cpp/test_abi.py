@@ -46,7 +46,7 @@ def test_null_callback_is_the_type_without_an_argument() -> None:
 def test_unknown_field_of_a_structure_is_an_error() -> None:
     params = _abi.llama_context_params()
     with pytest.raises(AttributeError, match="n_context"):
-        params.n_context = 4096  # type: ignore[attr-defined]
+        params.n_context = 4096
 
 
 def test_value_of_an_override_is_reached_as_value_and_directly() -> None:

@@ -62,7 +62,9 @@ def test_lora(tiny: Path, answers: dict[str, Any]) -> None:
 
 def near(found: object, known: list[float], tolerance: float) -> bool:
     assert isinstance(found, list)
-    return len(found) == len(known) and all(abs(a - b) <= tolerance for a, b in zip(found, known))
+    return len(found) == len(known) and all(
+        abs(a - b) <= tolerance for a, b in zip(found, known, strict=True)
+    )
 
 
 def test_embeddings(tiny: Path, answers: dict[str, Any]) -> None:

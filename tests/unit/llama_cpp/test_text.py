@@ -14,9 +14,14 @@ Text = TypeVar("Text", str, bytes)
 
 def splits(text: Text) -> list[list[Text]]:
     """Every way to cut a text into parts."""
-    places = range(1, len(text))
-    cut_sets = [cuts for count in range(len(text)) for cuts in combinations(places, count)]
-    return [[text[a:b] for a, b in pairwise((0, *cuts, len(text)))] for cuts in cut_sets]
+    return [[text[a:b] for a, b in pairwise(edges)] for edges in cut_edges(len(text))]
+
+
+def cut_edges(length: int) -> list[list[int]]:
+    """The edges of the parts, for every way to cut ``length`` items."""
+    places = range(1, length)
+    cuts = [cut for count in range(length) for cut in combinations(places, count)]
+    return [[0, *cut, length] for cut in cuts]
 
 
 def through_window(parts: list[str], stops: list[str]) -> tuple[str, str | None]:
