@@ -106,8 +106,9 @@ def native(name: str) -> ctypes.CDLL:
 def libraries() -> tuple[str, ...]:
     """Return the paths of the mapped libraries that came from :func:`library_folder`, sorted."""
     load()
-    folder = cast("Path", _folder).resolve()
-    return tuple(sorted(path for path in mapped_images() if Path(path).resolve().parent == folder))
+    # an installer may have put links there (uv --link-mode symlink): what is mapped is their target
+    ours = {entry.resolve() for entry in cast("Path", _folder).iterdir()}
+    return tuple(sorted(path for path in mapped_images() if Path(path).resolve() in ours))
 
 
 def devices() -> tuple[Device, ...]:

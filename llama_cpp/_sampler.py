@@ -124,15 +124,17 @@ class Sampler(_Owner):
         for sampler in _links(lib, params, model.vocabulary):
             if sampler is None:
                 raise LlamaError("llama.cpp could not make a sampler")
-            lib.llama_sampler_chain_add(chain, sampler)
+            with self._handle.lock:
+                lib.llama_sampler_chain_add(self._handle.pointer, sampler)
         self._sample = lib.llama_sampler_sample
         self._accept = lib.llama_sampler_accept
 
     def accept(self, tokens: Sequence[int]) -> None:
         """Let it know tokens that it did not choose: the end of the prompt."""
-        pointer = self._handle.pointer
-        for token in tokens:
-            self._accept(pointer, token)
+        with self._handle.lock:
+            pointer = self._handle.pointer
+            for token in tokens:
+                self._accept(pointer, token)
 
     def sample(self, context: Context, index: int = -1) -> int:
         """Choose a token from an output of the context's last batch, and remember it.
@@ -141,7 +143,8 @@ class Sampler(_Owner):
             context: where the logits are.
             index: as for :meth:`Context.output_index`.
         """
-        with context.lock:
+        # the model's close() frees samplers before contexts, and waits for this lock alone
+        with context.lock, self._handle.lock:
             return self._sample(
                 self._handle.pointer, context.handle.pointer, context.output_index(index)
             )

@@ -39,7 +39,7 @@ MEASURED = Measured(
         series("Q4_K_M", "generation", 99.0),
     ],
     facts={
-        name: Facts(cpu_variant=None, system_info=name, parameters=5)
+        name: Facts(cpu_variant=None, system_info=name, parameters=5, nice=0)
         for name in ("wheel", "native", "avx2")
     },
 )
@@ -92,6 +92,14 @@ def test_report_holds_medians_ratios_and_what_was_left_out() -> None:
     )
     assert content["date"] == "2026-11-21T03:00:00Z"
     assert content["commit"] == "0123"
+    contenders = content["contenders"]
+    assert isinstance(contenders, dict)
+    assert contenders["native"] == {
+        "title": "Native",
+        "cpu_variant": None,
+        "system_info": "native",
+        "nice": 0,
+    }
     assert content["overall"] == {
         "prompt": {"native": 1.1, "avx2": 2.2},
         "generation": {"native": 0.97, "avx2": 1.94},

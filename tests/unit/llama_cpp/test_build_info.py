@@ -22,6 +22,7 @@ RECORD = {
     "defines": {"GGML_CUDA": "ON"},
     "toolkit": "CUDA 12.8",
     "gpu_architectures": ["90", "120a"],
+    "prebuilt": False,
 }
 
 
