@@ -111,7 +111,7 @@ def _smoke(options: argparse.Namespace, table: Table, progress: Progress) -> Non
 
 def _matrix(options: argparse.Namespace, table: Table, progress: Progress) -> None:
     del progress
-    print(render_matrix(select_targets(table, options.target), options.format))  # noqa: T201
+    print(render_matrix(select_targets(table, options.target), options.format))
 
 
 def _generate(options: argparse.Namespace, table: Table, progress: Progress) -> None:

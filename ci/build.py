@@ -210,7 +210,7 @@ def _summary(
     wheel: Path, built: Built, report: dict[str, object], progress: Progress
 ) -> list[tuple[str, str]]:
     interpreters = report["interpreters"]
-    assert isinstance(interpreters, list)  # noqa: S101 - the report is ours
+    assert isinstance(interpreters, list)
     rows = [
         ("wheel", str(wheel)),
         ("size", f"{wheel.stat().st_size:,} bytes"),

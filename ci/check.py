@@ -5,32 +5,37 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
-import lief
-
 from ci.errors import WheelError
 from ci.instructions import levels_above_baseline
-from ci.table import Table, Target
+from ci.library import Library, read_library
+from ci.table import System, Table, Target
 from ci.wheel import Wheel, library_names, read_wheel
 
 _LIBRARIES = ("ggml-base", "ggml", "llama", "mtmd")
 _SUFFIXES = {".py", ".pyi", ".typed", ".json", ".so", ".dylib", ".dll"}
 
 # what the policies of PEP 599 and PEP 656 promise and our libraries use
-_SYSTEM_LIBRARIES = {
-    "linux": ("libc.so.6", "libm.so.6", "libpthread.so.0", "libdl.so.2", "librt.so.1")
-    + ("ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1", "libc.musl-*.so.1"),
+_SYSTEM_LIBRARIES: Mapping[System, tuple[str, ...]] = {
+    "linux": (
+        *("libc.so.6", "libm.so.6", "libpthread.so.0", "libdl.so.2", "librt.so.1"),
+        *("ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1", "libc.musl-*.so.1"),
+    ),
     "macos": ("/usr/lib/*", "/System/Library/Frameworks/*"),
-    "windows": ("KERNEL32.dll", "ADVAPI32.dll", "api-ms-win-*.dll", "ucrtbase.dll")
-    + ("MSVCP140*.dll", "VCRUNTIME140*.dll", "ole32.dll", "WS2_32.dll"),
+    "windows": (
+        *("KERNEL32.dll", "ADVAPI32.dll", "WS2_32.dll", "ole32.dll", "ucrtbase.dll"),
+        *("api-ms-win-*.dll", "MSVCP140*.dll", "VCRUNTIME140*.dll"),
+    ),
 }
 # instructions that their code asks cpuid for at run time: miniaudio's FLAC decoder
 _GUARDED = {("mtmd", "lzcnt")}
 # home folders, temporary folders and checkouts of build machines
-_BUILD_PATH = re.compile(rb"(?:/home/|/root/|/Users/|/tmp/|/project/|/github/|[A-Z]:\\)[\w.\\/-]{3,}")
+_BUILD_PATH = re.compile(
+    rb"(?:/home/|/root/|/Users/|/tmp/|/project/|/github/|[A-Z]:\\)[\w.\\/-]{3,}"
+)
 
 
 def target_of(wheel: Wheel, table: Table) -> Target:
@@ -65,7 +70,9 @@ def check(path: Path, table: Table, *, own_paths: tuple[Path, ...] = ()) -> Targ
     target = target_of(wheel, table)
     problems = [
         *wheel.record_problems(),
-        *_identity_problems(wheel, target),
+        *_tag_problems(wheel, target),
+        *_metadata_problems(wheel),
+        *_origin_problems(wheel, target),
         *_content_problems(wheel, target),
         *_library_problems(wheel, target, own_paths),
     ]
@@ -81,7 +88,7 @@ def check(path: Path, table: Table, *, own_paths: tuple[Path, ...] = ()) -> Targ
     return target
 
 
-def _identity_problems(wheel: Wheel, target: Target) -> Iterator[str]:
+def _tag_problems(wheel: Wheel, target: Target) -> Iterator[str]:
     tag = f"py3-none-{target.platform.wheel_tag}"
     if wheel.tags != (tag,):
         yield f"its name has the tags {', '.join(wheel.tags)}, not {tag} alone"
@@ -92,20 +99,27 @@ def _identity_problems(wheel: Wheel, target: Target) -> Iterator[str]:
     ]
     if written != [tag]:
         yield f"WHEEL has the tags {', '.join(written)}, not {tag} alone"
+
+
+def _metadata_problems(wheel: Wheel) -> Iterator[str]:
     if wheel.metadata["Name"] != "llama-cpp-python":
         yield f"METADATA has the name {wheel.metadata['Name']}"
     if wheel.metadata["Version"] != str(wheel.version):
         yield f"METADATA has version {wheel.metadata['Version']}, the name {wheel.version}"
-    for licence in wheel.metadata.get_all("License-File", []):
+    licences = wheel.metadata.get_all("License-File", [])
+    for licence in licences:
         if f"{wheel.dist_info}/licenses/{licence}" not in wheel.files:
             yield f"METADATA names the licence {licence}, which is not in the wheel"
-    if not any("llama.cpp" in name for name in wheel.metadata.get_all("License-File", [])):
+    if not any("llama.cpp" in name for name in licences):
         yield "it has no licence of llama.cpp"
-    info_name = "llama_cpp/_build_info.json"
-    if info_name not in wheel.files:
-        yield f"there is no {info_name}"
+
+
+def _origin_problems(wheel: Wheel, target: Target) -> Iterator[str]:
+    name = "llama_cpp/_build_info.json"
+    if name not in wheel.files:
+        yield f"there is no {name}"
         return
-    info = json.loads(wheel.files[info_name])
+    info = json.loads(wheel.files[name])
     if info["backend"] != target.backend.name:
         yield f"its build info says backend {info['backend']}, its label {target.backend.name}"
     sbom_name = f"{wheel.dist_info}/sboms/llama-cpp-python.cdx.json"
@@ -126,8 +140,8 @@ def _content_problems(wheel: Wheel, target: Target) -> Iterator[str]:
             twin = contents.setdefault(hashlib.sha256(data).hexdigest(), name)
             if twin != name:
                 yield f"{name} and {twin} are the same bytes"
-    stems = [*_LIBRARIES, *target.family.modules]
-    stems += [f"ggml-cpu-{variant}" for variant in target.platform.cpu_variants] or ["ggml-cpu"]
+    variants = [f"ggml-cpu-{variant}" for variant in target.platform.cpu_variants] or ["ggml-cpu"]
+    stems = [*_LIBRARIES, *target.family.modules, *variants]
     expected = {f"llama_cpp/lib/{name}" for name in library_names(stems, target.platform.system)}
     for name in sorted(expected - set(wheel.libraries)):
         yield f"there is no {name}"
@@ -135,67 +149,58 @@ def _content_problems(wheel: Wheel, target: Target) -> Iterator[str]:
         yield f"the table knows no library {name}"
 
 
-def _library_problems(
-    wheel: Wheel, target: Target, own_paths: tuple[Path, ...]
-) -> Iterator[str]:
+def _library_problems(wheel: Wheel, target: Target, own_paths: tuple[Path, ...]) -> Iterator[str]:
     ours = {PurePosixPath(name).name for name in wheel.libraries}
-    allowed = (*_SYSTEM_LIBRARIES[target.platform.system], *target.family.externals)
-    variants = {f"ggml-cpu-{name}" for name in target.platform.cpu_variants} - {"ggml-cpu-x64"}
     for name, data in wheel.libraries.items():
-        binary = lief.parse(data)
-        if binary is None:
+        library = read_library(data)
+        if library is None:
             yield f"{name} is not a library"
             continue
-        for needed in (PurePosixPath(str(library)) for library in _needed(binary)):
-            if needed.name not in ours and not any(
-                fnmatchcase(str(needed), pattern) for pattern in allowed
-            ):
-                yield f"{name} needs {needed}, which is neither in the wheel nor declared"
-        if isinstance(binary, lief.ELF.Binary):
-            yield from _elf_problems(name, binary, target)
+        yield from _needed_problems(name, library, target, ours)
+        if library.run_paths is not None:
+            yield from _elf_problems(name, library, target)
         for path in own_paths:
             if str(path).encode() in data:
                 yield f"{name} names the folder {path} of the build machine"
         leaked = _BUILD_PATH.search(data)
         if leaked:
             yield f"{name} holds a path of the build machine: {leaked[0].decode()}"
-        stem = PurePosixPath(name).stem.removeprefix("lib")
-        if target.platform.machine == "x86_64" and stem not in variants:
-            guarded = frozenset(mnemonic for library, mnemonic in _GUARDED if library == stem)
-            for level, first in levels_above_baseline(data, guarded).items():
-                yield f"{name} is to run on every CPU but uses {level}: {first}"
+        if target.platform.machine == "x86_64":
+            yield from _baseline_problems(name, library, target)
 
 
-def _needed(binary: lief.Binary) -> list[str]:
-    if isinstance(binary, (lief.ELF.Binary, lief.PE.Binary, lief.MachO.Binary)):
-        return [str(library) for library in binary.libraries] if isinstance(
-            binary, (lief.ELF.Binary, lief.PE.Binary)
-        ) else [library.name for library in binary.libraries]
-    return []
+def _needed_problems(name: str, library: Library, target: Target, ours: set[str]) -> Iterator[str]:
+    allowed = (*_SYSTEM_LIBRARIES[target.platform.system], *target.family.externals)
+    for needed in library.needed:
+        if PurePosixPath(needed).name not in ours and not any(
+            fnmatchcase(needed, pattern) for pattern in allowed
+        ):
+            yield f"{name} needs {needed}, which is neither in the wheel nor declared"
 
 
-def _elf_problems(name: str, binary: lief.ELF.Binary, target: Target) -> Iterator[str]:
-    runpaths = [
-        entry.runpath for entry in binary.dynamic_entries if isinstance(entry, lief.ELF.DynamicEntryRunPath)
-    ] + [entry.rpath for entry in binary.dynamic_entries if isinstance(entry, lief.ELF.DynamicEntryRpath)]
-    if runpaths != ["$ORIGIN"] and not target.family.modules:
-        yield f"{name} has the run path {runpaths or 'none'}, not $ORIGIN"
-    for section in binary.sections:
-        if section.name in {".symtab", ".debug_info"}:
-            yield f"{name} is not stripped: it has {section.name}"
-    file_name = PurePosixPath(name).name
-    soname = [entry.name for entry in binary.dynamic_entries if isinstance(entry, lief.ELF.DynamicSharedObject)]
-    if soname and soname != [file_name]:
-        yield f"{name} calls itself {soname[0]}"
-    if target.platform.libc == "glibc":
-        floor = _glibc_floor(target.platform.wheel_tag)
-        for requirement in binary.symbols_version_requirement:
-            for needed in requirement.get_auxiliary_symbols():
-                version = re.fullmatch(r"GLIBC_(\d+)\.(\d+)(?:\.\d+)?", str(needed.name))
-                if version and (int(version[1]), int(version[2])) > floor:
-                    yield f"{name} needs {needed.name}, the tag promises {floor[0]}.{floor[1]}"
+def _elf_problems(name: str, library: Library, target: Target) -> Iterator[str]:
+    file = PurePosixPath(name)
+    is_module = file.stem.removeprefix("lib") in target.family.modules
+    if library.run_paths != ("$ORIGIN",) and not is_module:
+        found = ", ".join(library.run_paths or ()) or "none"
+        yield f"{name} has the run path {found}, not $ORIGIN"
+    if library.soname not in {None, file.name}:
+        yield f"{name} calls itself {library.soname}"
+    for section in library.symbol_sections:
+        yield f"{name} is not stripped: it has {section}"
+    if target.platform.libc == "glibc" and library.glibc is not None:
+        _, major, minor, *_ = target.platform.wheel_tag.split("_")
+        if library.glibc > (int(major), int(minor)):
+            needs = ".".join(map(str, library.glibc))
+            yield f"{name} needs glibc {needs}, the tag promises {major}.{minor}"
 
 
-def _glibc_floor(tag: str) -> tuple[int, int]:
-    _, major, minor, *_ = tag.split("_")
-    return int(major), int(minor)
+def _baseline_problems(name: str, library: Library, target: Target) -> Iterator[str]:
+    stem = PurePosixPath(name).stem.removeprefix("lib")
+    if stem in {
+        f"ggml-cpu-{variant}" for variant in target.platform.cpu_variants if variant != "x64"
+    }:
+        return
+    guarded = frozenset(mnemonic for owner, mnemonic in _GUARDED if owner == stem)
+    for level, first in levels_above_baseline(library.code, guarded).items():
+        yield f"{name} is to run on every CPU but uses {level}: {first}"

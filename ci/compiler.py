@@ -8,7 +8,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -132,10 +132,9 @@ class CompilerCache:
         try:
             yield
         finally:
-            try:
+            # unless it has ended by itself
+            with suppress(ProcessError):
                 run([self._program, "--stop-server"], env=self._env)
-            except ProcessError:
-                pass  # it has ended by itself
             shutil.rmtree(self._socket.parent, ignore_errors=True)
 
     def stats(self) -> CacheStats:

@@ -7,10 +7,9 @@ Software Developer's Manual, volume 2.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable
 
 import capstone
-import lief
 
 # instructions that a CPU without them does not refuse but runs as another: `tzcnt` as `bsf`
 # (only emitted where the result is the same), and those that programs guard with cpuid
@@ -30,23 +29,25 @@ _LEVELS = {
 }  # fmt: skip
 
 
-def levels_above_baseline(library: bytes, guarded: frozenset[str] = frozenset()) -> dict[str, str]:
-    """Return what an x86-64 ELF, PE or Mach-O library uses above the baseline.
+def levels_above_baseline(
+    code: Iterable[tuple[int, bytes]], guarded: frozenset[str] = frozenset()
+) -> dict[str, str]:
+    """Return what x86-64 code uses above the baseline.
 
     Args:
-        library: the file.
-        guarded: instructions that this library runs only where cpuid has them.
+        code: executable sections as (address, bytes).
+        guarded: instructions that it runs only where cpuid has them.
 
     Returns:
         Level by the first instruction found of it (``{"AVX or newer": "vmovaps at 0x1f30"}``);
         empty where everything runs on the first 64-bit CPU.
     """
     found: dict[str, str] = {}
-    for address, code in _executable_sections(library):
+    for address, section in code:
         disassembler = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
         disassembler.skipdata = True
         seen: set[str] = set()
-        for where, _, mnemonic, _ in disassembler.disasm_lite(code, address):
+        for where, _, mnemonic, _ in disassembler.disasm_lite(section, address):
             if mnemonic in seen:
                 continue
             seen.add(mnemonic)
@@ -57,19 +58,3 @@ def levels_above_baseline(library: bytes, guarded: frozenset[str] = frozenset())
                 if pattern.fullmatch(name):
                     found.setdefault(level, f"{name} at {where:#x}")
     return found
-
-
-def _executable_sections(library: bytes) -> Iterator[tuple[int, bytes]]:
-    binary = lief.parse(library)
-    if isinstance(binary, lief.ELF.Binary):
-        for section in binary.sections:
-            if section.has(lief.ELF.Section.FLAGS.EXECINSTR):
-                yield section.virtual_address, bytes(section.content)
-    elif isinstance(binary, lief.PE.Binary):
-        for pe_section in binary.sections:
-            if pe_section.has_characteristic(lief.PE.Section.CHARACTERISTICS.MEM_EXECUTE):
-                yield pe_section.virtual_address, bytes(pe_section.content)
-    elif isinstance(binary, lief.MachO.Binary):
-        for macho_section in binary.sections:
-            if macho_section.segment_name == "__TEXT" and macho_section.name == "__text":
-                yield macho_section.virtual_address, bytes(macho_section.content)

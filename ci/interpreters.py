@@ -107,7 +107,5 @@ def _candidates() -> list[Path]:
     programs = [Path(sys.executable)]
     for folder in folders:
         if folder.is_dir() and folder.name != "shims":
-            programs += sorted(
-                entry for entry in folder.iterdir() if _NAME.fullmatch(entry.name)
-            )
+            programs += sorted(entry for entry in folder.iterdir() if _NAME.fullmatch(entry.name))
     return list(dict.fromkeys(programs))

@@ -53,33 +53,21 @@ def run(
     environment = {**os.environ, **(env or {})}
     for name in [name for name, value in (env or {}).items() if value == ""]:
         del environment[name]
-    try:
-        process = subprocess.Popen(
-            command,
-            cwd=cwd,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            encoding="utf-8",
-            errors="replace",
-        )
-    except FileNotFoundError as error:
-        if cwd is not None and not cwd.is_dir():
-            raise ToolchainError(f"no folder {cwd}", cure="check the path") from error
-        raise ToolMissingError(
-            f"there is no command {command[0]!r} on this machine",
-            cure=f"install {Path(command[0]).name} or put it on PATH",
-        ) from error
+    process = _start(command, cwd, environment)
     lines: list[str] = []
     tail: deque[str] = deque(maxlen=_TAIL)
     too_long = threading.Event()
-    timer = threading.Timer(timeout or 0, lambda: (too_long.set(), process.kill()))
+
+    def stop() -> None:
+        too_long.set()
+        process.kill()
+
+    timer = threading.Timer(timeout or 0, stop)
     if timeout is not None:
         timer.start()
     with process:
         try:
-            assert process.stdout is not None  # noqa: S101 - it was asked for above
+            assert process.stdout is not None
             for line in process.stdout:
                 text = line.rstrip("\n")
                 lines.append(text)
@@ -97,3 +85,26 @@ def run(
     if returncode != 0:
         raise ProcessError(command, returncode, tail)
     return "\n".join(lines)
+
+
+def _start(
+    command: list[str], cwd: Path | None, environment: Mapping[str, str]
+) -> subprocess.Popen[str]:
+    try:
+        return subprocess.Popen(
+            command,
+            cwd=cwd,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
+        )
+    except FileNotFoundError as error:
+        if cwd is not None and not cwd.is_dir():
+            raise ToolchainError(f"no folder {cwd}", cure="check the path") from error
+        raise ToolMissingError(
+            f"there is no command {command[0]!r} on this machine",
+            cure=f"install {Path(command[0]).name} or put it on PATH",
+        ) from error

@@ -49,8 +49,11 @@ def _run_tool(built: Path, target: Target, scratch: Path) -> None:
         arch = "arm64" if platform.machine == "arm64" else "x86_64"
         wanted = _macos_version(platform)
         _tool(
-            ["delocate-wheel", "--require-archs", arch, "--require-target-macos-version", wanted]
-            + ["--wheel-dir", str(scratch), str(built)]
+            [
+                *("delocate-wheel", "--require-archs", arch),
+                *("--require-target-macos-version", wanted),
+                *("--wheel-dir", str(scratch), str(built)),
+            ]
         )
     else:
         command = ["delvewheel", "repair", "--no-mangle-all", "--wheel-dir", str(scratch)]

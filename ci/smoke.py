@@ -107,7 +107,7 @@ def require_passed(report: Mapping[str, object]) -> None:
         return
     lines: list[str] = []
     interpreters = report["interpreters"]
-    assert isinstance(interpreters, list)  # noqa: S101 - made above
+    assert isinstance(interpreters, list)
     for result in interpreters:
         lines += [
             f"  Python {result['version']}: {check['name']}: {check['detail']}"

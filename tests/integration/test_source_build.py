@@ -99,7 +99,8 @@ def test_the_sdist_holds_what_a_build_needs_and_nothing_more(sdist: Path) -> Non
 def test_an_sdist_builds_offline(sdist: Path, tmp_path: Path) -> None:
     tree = unpacked(sdist, tmp_path / "tree")
     defines, cache = compiler_defines(
-        tmp_path / "compiler", (tree / "vendor" / "llama.cpp", tree, tmp_path / "build", Path(sys.prefix))
+        tmp_path / "compiler",
+        (tree / "vendor" / "llama.cpp", tree, tmp_path / "build", Path(sys.prefix)),
     )
     nowhere = "http://127.0.0.1:9"
     offline = {
@@ -182,9 +183,7 @@ def test_cmake_names_the_cure(tmp_path: Path, define: str, message: str) -> None
     assert " -> " in text
 
 
-def test_an_editable_install_uses_the_checkout(
-    libraries: Path, tiny: Path, tmp_path: Path
-) -> None:
+def test_an_editable_install_uses_the_checkout(libraries: Path, tiny: Path, tmp_path: Path) -> None:
     checkout = tmp_path / "checkout"
     ignored = shutil.ignore_patterns("build", "dist", ".nox", ".venv", ".git", "llama.cpp", "site")
     shutil.copytree(ROOT, checkout, ignore=ignored)

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 LAYERS = [
     {"ci.errors"},
     {"ci.table", "ci.process", "ci.paths", "ci.progress", "ci.zig", "ci.version_label"},
-    {"ci.wheel", "ci.download", "ci.host", "ci.interpreters", "ci.compiler", "ci.instructions",
+    {"ci.wheel", "ci.download", "ci.host", "ci.interpreters", "ci.compiler", "ci.instructions", "ci.library",
      "ci.sbom", "ci.abi"},
     {"ci.vendor", "ci.repair", "ci.check", "ci.smoke", "ci.matrix", "ci.emulation",
      "ci.fresh_root"},

@@ -55,8 +55,7 @@ def test_every_verb_has_help(verb: str) -> None:
         (
             ["build", "--platform", "win_amd64"],
             5,
-            "cpu-win_amd64 is built on Windows x64; this machine is Linux x86-64 (glibc 2.17 and"
-            " newer)\n  -> run the command on such a machine (in the pipeline: runner windows-2025)",
+            "cpu-win_amd64 is built on Windows x64; this machine is Linux x86-64",
         ),
         (["check", "/nowhere/x.whl"], 8, "x.whl is not the name of a wheel"),
         (["matrix", "--target", "amiga-*"], 2, "no target matches 'amiga-*'"),

@@ -51,5 +51,5 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
 
 
 def test_a_command_that_hangs_is_stopped() -> None:
-    with pytest.raises(ProcessError, match="was stopped after 0.5 s"):
+    with pytest.raises(ProcessError, match=r"was stopped after 0\.5 s"):
         run(python("import time; print('x', flush=True); time.sleep(60)"), timeout=0.5)

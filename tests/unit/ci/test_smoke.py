@@ -56,7 +56,9 @@ def test_the_report_is_bound_to_the_wheel(
     require_passed(report)
     assert report["sha256"] == hashlib.sha256(wheel.read_bytes()).hexdigest()
     assert (report["date"], report["schema"]) == ("2026-11-21T02:00:00Z", 1)
-    (result,) = report["interpreters"]  # type: ignore[misc]
+    results = report["interpreters"]
+    assert isinstance(results, list)
+    (result,) = results
     assert result["cpu_variant"].startswith("libggml-cpu-")
     assert {"import", "greedy tokens", "embeddings"} <= {each["name"] for each in result["checks"]}
 

@@ -223,13 +223,11 @@ def test_a_changed_tree_is_refused(
         header.with_name("new.h").write_text("", encoding="utf-8")
     else:
         header.unlink()
-    with pytest.raises(VendorError, match="was changed: .*include/"):
+    with pytest.raises(VendorError, match=r"was changed: .*include/"):
         vendor.pinned_tree(progress, pin=upstream.pin, tree=tree)
 
 
-def test_another_checkout_is_built_with_a_warning(
-    upstream: Upstream, progress: Progress
-) -> None:
+def test_another_checkout_is_built_with_a_warning(upstream: Upstream, progress: Progress) -> None:
     git(upstream.path, "checkout", "-q", upstream.first)
     tree = vendor.foreign_tree(progress, upstream.path, pin=upstream.pin)
     assert (tree.path, tree.commit) == (upstream.path.resolve(), upstream.first)

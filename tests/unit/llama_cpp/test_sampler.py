@@ -18,6 +18,7 @@ pytestmark = pytest.mark.build
 def test_closing_waits_for_a_token_that_is_being_chosen(llm: Llama) -> None:
     # freeing a chain under another thread's llama_sampler_sample is a crash
     llm.eval([1, 5])
+    assert llm._engine is not None
     context = llm._engine.context
     sampler = Sampler(context.model, SamplingParams(temperature=0.0))
     chosen: list[int] = []

@@ -1,0 +1,98 @@
+"""A native library as data: what it needs, calls itself, promises to run on (ELF, PE, Mach-O)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import lief
+
+
+@dataclass(frozen=True, kw_only=True)
+class Library:
+    """What a check wants to know of one shared library.
+
+    Attributes:
+        needed: libraries that the loader must find (DT_NEEDED, imports, LC_LOAD_DYLIB).
+        run_paths: DT_RUNPATH and DT_RPATH; of ELF alone.
+        soname: DT_SONAME; of ELF alone.
+        glibc: the highest version of a symbol of glibc that it needs, as (2, 17).
+        symbol_sections: sections that stripping takes away (``.symtab``, ``.debug_info``).
+        code: executable sections as (address, bytes).
+    """
+
+    needed: tuple[str, ...]
+    code: tuple[tuple[int, bytes], ...]
+    run_paths: tuple[str, ...] | None = None
+    soname: str | None = None
+    glibc: tuple[int, int] | None = None
+    symbol_sections: tuple[str, ...] = ()
+
+
+def read_library(data: bytes) -> Library | None:
+    """Read a shared library; None where it is none."""
+    binary = lief.parse(data)
+    if isinstance(binary, lief.ELF.Binary):
+        return _elf(binary)
+    if isinstance(binary, lief.PE.Binary):
+        return Library(
+            needed=tuple(map(str, binary.libraries)),
+            code=tuple(
+                (section.virtual_address, bytes(section.content))
+                for section in binary.sections
+                if section.has_characteristic(lief.PE.Section.CHARACTERISTICS.MEM_EXECUTE)
+            ),
+        )
+    if isinstance(binary, lief.MachO.Binary):
+        return Library(
+            needed=tuple(str(library.name) for library in binary.libraries),
+            code=tuple(
+                (section.virtual_address, bytes(section.content))
+                for section in binary.sections
+                if (section.segment_name, section.name) == ("__TEXT", "__text")
+            ),
+        )
+    return None
+
+
+def _elf(binary: lief.ELF.Binary) -> Library:
+    run_paths: list[str] = []
+    soname = None
+    for entry in binary.dynamic_entries:
+        if isinstance(entry, lief.ELF.DynamicEntryRunPath):
+            run_paths.append(_text(entry.runpath))
+        elif isinstance(entry, lief.ELF.DynamicEntryRpath):
+            run_paths.append(_text(entry.rpath))
+        elif isinstance(entry, lief.ELF.DynamicSharedObject):
+            soname = _text(entry.name)
+    return Library(
+        needed=tuple(map(str, binary.libraries)),
+        code=tuple(
+            (section.virtual_address, bytes(section.content))
+            for section in binary.sections
+            if section.has(lief.ELF.Section.FLAGS.EXECINSTR)
+        ),
+        run_paths=tuple(run_paths),
+        soname=soname,
+        glibc=max(_glibc_versions(binary), default=None),
+        symbol_sections=tuple(
+            name
+            for name in (_text(section.name) for section in binary.sections)
+            if name in {".symtab", ".debug_info"}
+        ),
+    )
+
+
+def _glibc_versions(binary: lief.ELF.Binary) -> list[tuple[int, int]]:
+    names = [
+        _text(needed.name)
+        for requirement in binary.symbols_version_requirement
+        for needed in requirement.get_auxiliary_symbols()
+    ]
+    versions = (re.fullmatch(r"GLIBC_(\d+)\.(\d+)(?:\.\d+)?", name) for name in names)
+    return [(int(match[1]), int(match[2])) for match in versions if match]
+
+
+def _text(name: str | bytes) -> str:
+    # lief gives bytes where a name is not UTF-8
+    return name if isinstance(name, str) else name.decode("utf-8", "replace")
