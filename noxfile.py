@@ -48,6 +48,24 @@ def check(session: nox.Session) -> None:
 
 
 @nox.session
+def reproduce(session: nox.Session) -> None:
+    """Build the wheels in dist/ again in another folder and compare every byte."""
+    toolchain(session, "reproduce")
+
+
+@nox.session
+def emulate(session: nox.Session) -> None:
+    """Smoke-test the wheels in dist/ on CPUs without AVX and others (needs qemu-user)."""
+    toolchain(session, "emulate")
+
+
+@nox.session(name="fresh-root")
+def fresh_root(session: nox.Session) -> None:
+    """Run the README's commands as a new user on a fresh Debian (needs root and debootstrap)."""
+    toolchain(session, "fresh-root")
+
+
+@nox.session
 def matrix(session: nox.Session) -> None:
     """Print every target of the table."""
     toolchain(session, "matrix")
@@ -65,6 +83,13 @@ def index(session: nox.Session) -> None:
     install(session, "ci", "index")
     local = ["update", "--catalogue", "build/catalogue.jsonl"]
     session.run("python", "-m", "index", *(session.posargs or local))
+
+
+@nox.session
+def serve(session: nox.Session) -> None:
+    """Serve site/ on loopback for a try."""
+    install(session, "ci", "index")
+    session.run("python", "-m", "index", "serve", *session.posargs)
 
 
 @nox.session

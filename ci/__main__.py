@@ -7,19 +7,22 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ci import paths
+from ci import emulation, fresh_root, paths
 from ci.build import Engine, Options, build_and_prove
-from ci.check import check
+from ci.check import check, target_of
 from ci.docs import derived_files, stale_files, write_files
 from ci.errors import ToolchainError, UsageError
+from ci.fresh_root import readme_commands
 from ci.host import host_platform
 from ci.interpreters import Interpreter, choose_interpreters, find_interpreters
 from ci.matrix import render_matrix, select_targets
 from ci.progress import Progress
 from ci.repair import repair
+from ci.reproduce import reproduce
 from ci.smoke import require_passed, smoke, write_report
 from ci.table import Table, load_table
 from ci.vendor import Pin, Tree, foreign_tree, load_pin, pinned_tree, place_tree
+from ci.wheel import read_wheel
 
 _INTERRUPTED = 130
 
@@ -39,6 +42,9 @@ def main(arguments: list[str] | None = None) -> int:
             "smoke": _smoke,
             "matrix": _matrix,
             "generate": _generate,
+            "reproduce": _reproduce,
+            "emulate": _emulate,
+            "fresh-root": _fresh_root,
         }[options.verb]
         verb(options, table, progress)
     except ToolchainError as error:
@@ -127,6 +133,38 @@ def _generate(options: argparse.Namespace, table: Table, progress: Progress) -> 
         return
     written = write_files(files)
     progress.step(f"wrote {', '.join(written)}" if written else "nothing was stale")
+
+
+def _reproduce(options: argparse.Namespace, table: Table, progress: Progress) -> None:
+    for wheel in options.wheels or _dist_wheels():
+        reproduce(wheel, target_of(read_wheel(wheel), table), progress, cached=options.cached)
+
+
+def _emulate(options: argparse.Namespace, table: Table, progress: Progress) -> None:
+    del table
+    for wheel in options.wheels or _dist_wheels():
+        report = emulation.emulate(wheel, options.cpu or emulation.CPUS, progress)
+        progress.summary(f"{report.wheel} under {report.emulator}", emulation.rows(report))
+        progress.step(f"wrote {emulation.write_report(report)}")
+        emulation.require_passed(report)
+
+
+def _fresh_root(options: argparse.Namespace, table: Table, progress: Progress) -> None:
+    del table
+    commands = readme_commands((paths.ROOT / "README.md").read_text(encoding="utf-8"))
+    unknown = [name for name in options.command if name not in commands]
+    if unknown:
+        raise UsageError(
+            f"the README has no command {unknown[0]!r}", cure=f"choose from {', '.join(commands)}"
+        )
+    report = fresh_root.fresh_root(
+        progress,
+        commands=[commands[name] for name in options.command or commands],
+        folder=options.folder,
+        keep=options.keep,
+        mirror=options.mirror,
+    )
+    fresh_root.require_passed(report)
 
 
 def _tree(source: Path | None, progress: Progress, pin: Pin) -> Tree:
@@ -230,6 +268,32 @@ def _parser() -> argparse.ArgumentParser:
     matrix.add_argument(
         "--target", action="append", default=[], metavar="PATTERN", help="such as 'cpu-*'"
     )
+
+    reproduce_ = verbs.add_parser(
+        "reproduce", help="build wheels again in another folder and compare every byte"
+    )
+    reproduce_.add_argument("wheels", nargs="*", type=Path, metavar="WHEEL", help="default: dist/")
+    reproduce_.add_argument(
+        "--cached", action="store_true", help="let objects come from the compiler cache (quick)"
+    )
+
+    emulate = verbs.add_parser("emulate", help="smoke-test wheels on CPUs that qemu emulates")
+    emulate.add_argument("wheels", nargs="*", type=Path, metavar="WHEEL", help="default: dist/")
+    emulate.add_argument(
+        "--cpu",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help=f"a CPU of qemu (can be repeated; default: {', '.join(emulation.CPUS)})",
+    )
+
+    fresh = verbs.add_parser(
+        "fresh-root", help="run the README's commands as a new user on a fresh Debian (needs root)"
+    )
+    fresh.add_argument("command", nargs="*", metavar="NAME", help="build or tests; default: both")
+    fresh.add_argument("--folder", type=Path, default=paths.BUILD / "fresh-root")
+    fresh.add_argument("--keep", action="store_true", help="leave the root for a look")
+    fresh.add_argument("--mirror", help="a mirror of Debian (default: that of this machine's apt)")
 
     generate = verbs.add_parser("generate", help="write the ABI, licences and README's tables anew")
     generate.add_argument("--check", action="store_true", help="only say what is stale")

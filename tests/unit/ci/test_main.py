@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
-VERBS = ["vendor", "build", "repair", "check", "smoke", "matrix", "generate"]
+VERBS = [
+    *("vendor", "build", "repair", "check", "smoke", "matrix", "generate"),
+    *("reproduce", "emulate", "fresh-root"),
+]
 
 
 def ci(*args: str | Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:

@@ -1,0 +1,71 @@
+"""Reproduce: build the wheel again, elsewhere and without the compiler cache, and compare bytes."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from ci import paths
+from ci.errors import BuildError, WheelError
+from ci.process import ProcessError, run
+from ci.progress import Progress
+from ci.table import Target
+from ci.wheel import read_wheel
+
+
+def reproduce(wheel: Path, target: Target, progress: Progress, *, cached: bool) -> None:
+    """Build ``target`` from a copy of this checkout in another folder and compare it with ``wheel``.
+
+    Args:
+        wheel: the wheel to be reproduced.
+        target: what it is.
+        progress: where steps are shown.
+        cached: whether objects may come from the compiler cache (quick, and proves less).
+
+    Raises:
+        BuildError: the copy was not built.
+        WheelError: the bytes differ; the message names the files.
+    """
+    first = read_wheel(wheel)
+    with tempfile.TemporaryDirectory(prefix="reproduce-in-another-folder-") as folder:
+        checkout = Path(folder) / "checkout"
+        _copy_checkout(checkout)
+        progress.step(f"building {target.name} again in {checkout}")
+        command = [sys.executable, "-m", "ci", "build", "--engine", "host"]
+        command += ["--backend", target.backend.name, "--platform", target.platform.name]
+        try:
+            with progress.compiling("compiling again") as show:
+                run(
+                    [*command, "--python", sys.executable],
+                    cwd=checkout,
+                    env={} if cached else {"SCCACHE_RECACHE": "1"},
+                    on_line=show,
+                )
+        except ProcessError as error:
+            raise BuildError(f"the copy was not built: {error.what}", cure=error.cure) from error
+        second = read_wheel(checkout / "dist" / wheel.name)
+        if first.sha256 == second.sha256:
+            progress.step(f"{wheel.name}: the same bytes, sha256 {first.sha256}")
+            return
+        names = sorted({*first.files, *second.files})
+        differing = [name for name in names if first.files.get(name) != second.files.get(name)]
+    raise WheelError(
+        f"{wheel.name} came out with other bytes:\n"
+        + "\n".join(f"  {name}" for name in differing or ["the archive itself"]),
+        cure="build it again from this very checkout first; if it still differs, look for what"
+        " depends on folder, time or order",
+    )
+
+
+def _copy_checkout(to: Path) -> None:
+    listed = run(
+        ["git", "-C", paths.ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    )
+    for name in filter(None, listed.split("\0")):
+        source = paths.ROOT / name
+        if source.is_file():
+            place = to / name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, place)
