@@ -73,8 +73,10 @@ def matrix(session: nox.Session) -> None:
 
 @nox.session
 def generate(session: nox.Session) -> None:
-    """Write the ABI, the licences and the README's tables anew."""
+    """Write the ABI, the licences and the tables of the READMEs anew."""
     toolchain(session, "generate")
+    if not session.posargs:
+        session.run("python", "-m", "bench", "table")
 
 
 @nox.session

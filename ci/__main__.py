@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,6 +33,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     progress = Progress()
+    # a cancelled job ends like Ctrl-C: what was started is stopped, nothing is left half-written
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         table = load_table()
         verb = {

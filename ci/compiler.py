@@ -99,7 +99,8 @@ class CompilerCache:
             "SCCACHE_DIR": os.environ.get("SCCACHE_DIR", str(folder)),
             "SCCACHE_CACHE_SIZE": os.environ.get("SCCACHE_CACHE_SIZE", "5G"),
             "SCCACHE_SERVER_UDS": str(self._socket),
-            "SCCACHE_IDLE_TIMEOUT": "0",
+            # should nobody be left to stop it
+            "SCCACHE_IDLE_TIMEOUT": "600",
             # the same objects from any checkout
             "SCCACHE_BASEDIRS": os.pathsep.join(str(folder) for folder in basedirs),
             # sccache sees the wrapper script, which is the same for every zig

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import subprocess
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from ci.errors import ToolchainError, ToolMissingError
 
 _TAIL = 40
+_PATIENCE_S = 10.0
 
 
 class ProcessError(ToolchainError):
@@ -60,7 +64,7 @@ def run(
 
     def stop() -> None:
         too_long.set()
-        process.kill()
+        _kill(process)
 
     timer = threading.Timer(timeout or 0, stop)
     if timeout is not None:
@@ -76,7 +80,7 @@ def run(
                     on_line(text)
             returncode = process.wait()
         except BaseException:
-            process.kill()
+            _kill(process)
             raise
         finally:
             timer.cancel()
@@ -100,6 +104,8 @@ def _start(
             stderr=subprocess.STDOUT,
             encoding="utf-8",
             errors="replace",
+            # a group of its own, so that what it started can be stopped with it
+            start_new_session=True,
         )
     except FileNotFoundError as error:
         if cwd is not None and not cwd.is_dir():
@@ -108,3 +114,15 @@ def _start(
             f"there is no command {command[0]!r} on this machine",
             cure=f"install {Path(command[0]).name} or put it on PATH",
         ) from error
+
+
+def _kill(process: subprocess.Popen[str]) -> None:
+    if sys.platform == "win32":
+        process.kill()
+        return
+    # ninja gives each compiler a group of its own, and ends them when it is asked to end itself
+    with suppress(ProcessLookupError, subprocess.TimeoutExpired):
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(_PATIENCE_S)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)

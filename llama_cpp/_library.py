@@ -140,7 +140,7 @@ def cpu_variant() -> str | None:
     None where the libraries were built without CPU variants.
     """
     for path in libraries():
-        if stem(path).startswith("ggml-cpu"):
+        if stem(path).startswith("ggml-cpu-"):
             return Path(path).name
     return None
 

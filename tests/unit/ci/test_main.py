@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -113,3 +116,44 @@ def test_the_matrix_is_json_for_a_workflow() -> None:
 
 def test_a_run_through_a_pipe_has_no_colours() -> None:
     assert "\x1b" not in ci("build", "--backend", "cu999").stderr
+
+
+@pytest.mark.build
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "cancelled"])
+def test_a_stopped_build_says_so_and_leaves_nothing_running(
+    tmp_path: Path, sent: signal.Signals
+) -> None:
+    out = tmp_path / "dist"
+    env = {**os.environ, "SCCACHE_RECACHE": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ci", "build", "--engine", "host", "--out", str(out)],
+        cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "compiling: " in line:
+            break
+    process.send_signal(sent)
+    rest = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(60) == 130
+    assert "stopped; nothing was left half-written\n  -> run the command again" in rest
+    assert "Traceback" not in rest
+    assert not out.exists()
+    compilers = f"{ROOT}/build/cpu-manylinux_x86_64/compiler/"
+    deadline = time.monotonic() + 20
+    # what the cache's server was compiling may end in its own time
+    while (running := commands_with(compilers)) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert running == []
+
+
+def commands_with(text: str) -> list[str]:
+    """Command lines of running processes that contain a text."""
+    found: list[str] = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            line = entry.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            if text in line:
+                found.append(line)
+    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -53,3 +54,13 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
 def test_a_command_that_hangs_is_stopped() -> None:
     with pytest.raises(ProcessError, match=r"was stopped after 0\.5 s"):
         run(python("import time; print('x', flush=True); time.sleep(60)"), timeout=0.5)
+
+
+def test_what_a_stopped_command_started_is_stopped_with_it(tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    child = f"import time, pathlib; time.sleep(2); pathlib.Path({str(mark)!r}).touch()"
+    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
+    with pytest.raises(ProcessError):
+        run(python(parent), timeout=0.7)
+    time.sleep(2.5)
+    assert not mark.exists()

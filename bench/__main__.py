@@ -1,0 +1,237 @@
+"""``python -m bench WHAT``: measure, or write the table; ``nox -s bench -- WHAT`` calls it."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import sys
+import tempfile
+import zipfile
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bench import builds, imports, machine, results, speed
+from bench.models import Shape, model_files
+from bench.worker import Libraries
+from ci import paths
+from ci.errors import ToolchainError, UsageError
+from ci.progress import Progress
+from ci.vendor import load_pin, pinned_tree
+from ci.wheel import Wheel, read_wheel
+
+_INTERRUPTED = 130
+_LEAST_ROUNDS = 5
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one benchmark and return the exit code; errors are printed, with their cure."""
+    options = _parser().parse_args(arguments)
+    progress = Progress()
+    try:
+        {"speed": _speed, "import": _import, "table": _table}[options.what](options, progress)
+    except ToolchainError as error:
+        progress.fail(str(error))
+        return error.exit_code
+    except KeyboardInterrupt:
+        progress.fail("stopped; no result was written\n  -> run the command again")
+        return _INTERRUPTED
+    return 0
+
+
+def _speed(options: argparse.Namespace, progress: Progress) -> None:
+    plan = speed.Plan(threads=options.threads, rounds=options.rounds)
+    cpus = machine.cpu_count()
+    if not 1 <= plan.threads <= cpus:
+        raise UsageError(
+            f"--threads {plan.threads}: this machine has {cpus} CPUs",
+            cure=f"choose 1 to {cpus}; one or two less than all leaves room for the system",
+        )
+    if plan.rounds < _LEAST_ROUNDS:
+        raise UsageError(
+            f"--rounds {plan.rounds} are too few for a median",
+            cure=f"choose {_LEAST_ROUNDS} or more",
+        )
+    wheel = read_wheel(_wheel(options.wheel))
+    pin = load_pin()
+    compiler = builds.gnu_compiler()
+    tree = pinned_tree(progress, pin=pin)
+    compiled = [
+        builds.build(recipe, tree, cpu=machine.cpu_name(), jobs=options.jobs, progress=progress)
+        for recipe in (builds.NATIVE, builds.BASELINE)
+    ]
+    with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
+        package = _unpacked(wheel, Path(scratch))
+        contenders = [
+            Libraries(
+                name=speed.WHEEL,
+                title=f"wheel {wheel.version}",
+                folder=package / "llama_cpp" / "lib",
+                package=package,
+            ),
+            *(
+                Libraries(
+                    name=build.recipe.name,
+                    title=build.recipe.title,
+                    folder=build.folder,
+                    package=package,
+                )
+                for build in compiled
+            ),
+        ]
+        shape = Shape()
+        models = model_files(shape, contenders[0], commit=pin.commit, progress=progress)
+        date, load = datetime.now(UTC), machine.load_average()
+        measured = speed.measure(contenders, models, plan, progress)
+    content = speed.report(
+        measured,
+        contenders,
+        plan,
+        date=date,
+        circumstances={
+            **_circumstances(wheel, compiler, pin.commit),
+            "model": {"architecture": "llama", "parameters": shape.parameters, "weights": "random"},
+            "load_average": {"before": load, "after": machine.load_average()},
+        },
+    )
+    _finish("speed", content, options, progress)
+    rows = [
+        (f"{verdict.goal.text} ≥ {verdict.goal.least}", _verdict(verdict.ratio, verdict.met))
+        for verdict in measured.verdicts(avx512=machine.has_avx512())
+    ]
+    progress.summary(f"{wheel.path.name}, {plan.rounds} rounds", rows)
+
+
+def _import(options: argparse.Namespace, progress: Progress) -> None:
+    wheel = read_wheel(_wheel(options.wheel))
+    pin = load_pin()
+    if not pin.mirror:
+        raise UsageError("the pin names no sdist to compare with", cure="name one as its mirror")
+    mirror = pin.mirror[0]
+    other = imports.sdist_wheel(mirror, jobs=options.jobs, progress=progress)
+    with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
+        progress.step("installing both wheels")
+        packages = [
+            imports.install(
+                imports.OURS, f"this wheel, {wheel.version}", wheel.path, Path(scratch, "a")
+            ),
+            imports.install(
+                imports.THEIRS,
+                f"sdist {mirror.project_version}, built with its defaults",
+                other,
+                Path(scratch, "b"),
+            ),
+        ]
+        date, load = datetime.now(UTC), machine.load_average()
+        timed = imports.measure(packages, rounds=options.rounds, progress=progress)
+        content = imports.report(
+            timed,
+            packages,
+            date=date,
+            circumstances={
+                **_circumstances(wheel, builds.gnu_compiler(), pin.commit),
+                "python": platform.python_version(),
+                "load_average": {"before": load, "after": machine.load_average()},
+            },
+        )
+    _finish("import", content, options, progress)
+    rows: list[tuple[str, str]] = []
+    for moment in imports.MOMENTS:
+        ours, theirs = (
+            timed.spread(name, moment).median for name in (imports.OURS, imports.THEIRS)
+        )
+        rows.append((moment, f"{ours * 1000:.0f} ms against {theirs * 1000:.0f} ms"))
+    progress.summary("import and size", rows)
+
+
+def _table(options: argparse.Namespace, progress: Progress) -> None:
+    before = results.README.read_text(encoding="utf-8")
+    after = results.render_readme(before)
+    if before == after:
+        progress.step("bench/README.md is as it must be")
+    elif options.check:
+        raise UsageError(
+            "bench/README.md is not what bench/results says",
+            cure="run `nox -s bench -- table` and commit the result",
+        )
+    else:
+        results.README.write_text(after, encoding="utf-8")
+        progress.step("wrote bench/README.md")
+
+
+def _finish(
+    name: str, content: dict[str, object], options: argparse.Namespace, progress: Progress
+) -> None:
+    path = results.write(name, content, options.out)
+    progress.step(f"wrote {path}")
+
+
+def _wheel(chosen: Path | None) -> Path:
+    if chosen is not None:
+        return chosen
+    found = sorted(paths.DIST.glob("llama_cpp_python-*+cpu-*.whl"))
+    if len(found) != 1:
+        names = ", ".join(path.name for path in found) or "none"
+        raise UsageError(
+            f"dist/ must hold one CPU wheel, and holds {names}",
+            cure="run `nox -s build -- --backend cpu`, or name a wheel with --wheel",
+        )
+    return found[0]
+
+
+def _unpacked(wheel: Wheel, folder: Path) -> Path:
+    with zipfile.ZipFile(wheel.path) as archive:
+        archive.extractall(folder)
+    return folder
+
+
+def _circumstances(wheel: Wheel, compiler: str, commit: str) -> dict[str, object]:
+    return {
+        "system": platform.platform(),
+        "wheel": {"file": wheel.path.name, "sha256": wheel.sha256, "bytes": wheel.size},
+        "commit": commit,
+        "compiler": compiler,
+    }
+
+
+def _verdict(ratio: float, met: bool) -> str:
+    return f"{ratio:.3f} {'met' if met else 'NOT met'}"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench",
+        description="Measure the finished wheel. Every figure is a ratio taken side by side in one run.",
+    )
+    verbs = parser.add_subparsers(dest="what", required=True, metavar="WHAT")
+    about = {
+        "speed": "tokens per second against g++ -march=native and against the AVX2 build",
+        "import": "import time and wheel size beside the sdist's, built with its own defaults",
+    }
+    for name, text in about.items():
+        verb = verbs.add_parser(name, help=text, description=text)
+        verb.add_argument("--wheel", type=Path, help="the wheel (default: the CPU wheel in dist/)")
+        verb.add_argument(
+            "--rounds", type=int, default=9 if name == "speed" else 15, help="default %(default)s"
+        )
+        verb.add_argument(
+            "--jobs",
+            type=int,
+            default=machine.cpu_count(),
+            help="compilers at once, where something is not in the cache yet (default: all CPUs)",
+        )
+        verb.add_argument(
+            "--out", type=Path, default=results.FOLDER, help="folder of the result (bench/results)"
+        )
+        if name == "speed":
+            verb.add_argument(
+                "--threads", type=int, default=2, help="threads of each contender (default 2)"
+            )
+    table = verbs.add_parser("table", help="write the tables of bench/README.md from bench/results")
+    table.add_argument(
+        "--check", action="store_true", help="change nothing; fail where it is stale"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
