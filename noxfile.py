@@ -99,7 +99,7 @@ def tests(session: nox.Session) -> None:
     """Build the CPU wheel (seconds where the compiler cache is warm), then test everything."""
     install(session, "tests")
     session.run("python", "-m", "ci", "build", "--backend", "cpu")
-    session.run("python", "-m", "pytest", *session.posargs)
+    session.run("python", "-m", "pytest", "--numprocesses", "auto", *session.posargs)
 
 
 @nox.session
