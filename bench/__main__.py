@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import platform
+import statistics
 import sys
 import tempfile
 import zipfile
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import builds, imports, machine, results, speed
+from bench import builds, imports, machine, rebuild, results, speed
 from bench.models import Shape, model_files
 from bench.worker import Libraries
 from ci import paths
@@ -28,7 +29,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     progress = Progress()
     try:
-        {"speed": _speed, "import": _import, "table": _table}[options.what](options, progress)
+        {"speed": _speed, "import": _import, "rebuild": _rebuild, "table": _table}[options.what](
+            options, progress
+        )
     except ToolchainError as error:
         progress.fail(str(error))
         return error.exit_code
@@ -143,6 +146,28 @@ def _import(options: argparse.Namespace, progress: Progress) -> None:
     progress.summary("import and size", rows)
 
 
+def _rebuild(options: argparse.Namespace, progress: Progress) -> None:
+    pin = load_pin()
+    pinned_tree(progress, pin=pin)
+    date, load = datetime.now(UTC), machine.load_average()
+    with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
+        timed = rebuild.measure(Path(scratch), progress)
+    warm = statistics.median(timed.warm_s)
+    content: dict[str, object] = {
+        "schema": 1,
+        "date": date.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "cpu": machine.cpu_name(),
+        "cpus": machine.cpu_count(),
+        "commit": pin.commit,
+        "load_average": {"before": load, "after": machine.load_average()},
+        "cold_s": round(timed.cold_s, 1),
+        "warm_s": [round(seconds, 1) for seconds in timed.warm_s],
+        "ratio": round(timed.cold_s / warm, 1),
+    }
+    _finish("rebuild", content, options, progress)
+    progress.summary("build", [("cold", f"{timed.cold_s:.0f} s"), ("warm", f"{warm:.0f} s")])
+
+
 def _table(options: argparse.Namespace, progress: Progress) -> None:
     before = results.README.read_text(encoding="utf-8")
     after = results.render_readme(before)
@@ -226,6 +251,10 @@ def _parser() -> argparse.ArgumentParser:
             verb.add_argument(
                 "--threads", type=int, default=2, help="threads of each contender (default 2)"
             )
+    again = verbs.add_parser("rebuild", help="a build with an empty compiler cache, then warm ones")
+    again.add_argument(
+        "--out", type=Path, default=results.FOLDER, help="folder of the result (bench/results)"
+    )
     table = verbs.add_parser("table", help="write the tables of bench/README.md from bench/results")
     table.add_argument(
         "--check", action="store_true", help="change nothing; fail where it is stale"

@@ -5,10 +5,14 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, TypeAlias
+
+from filelock import FileLock, Timeout
 
 from ci import paths, zig
 from ci.check import check
@@ -19,7 +23,7 @@ from ci.interpreters import Interpreter
 from ci.process import ProcessError, run
 from ci.progress import Progress
 from ci.repair import repair
-from ci.smoke import require_passed, smoke, write_report
+from ci.smoke import report_path, require_passed, smoke, write_report
 from ci.table import Table, Target
 from ci.vendor import Pin, Tree
 
@@ -58,6 +62,34 @@ def build_and_prove(
             never gets into ``options.out``; one that fails its smoke test keeps its report there.
     """
     require_buildable(target, table)
+    with _only_build_of(target, progress):
+        wheel, built = _build_checked(target, options, table, progress, pin=pin)
+    report = smoke(wheel, target, options.interpreters, progress, now=datetime.now(UTC))
+    write_report(wheel, report)
+    require_passed(report)
+    progress.summary(f"{target.name} is built and proven", _summary(wheel, built, report, progress))
+    return wheel
+
+
+@contextmanager
+def _only_build_of(target: Target, progress: Progress) -> Iterator[None]:
+    """Hold the target's build folder, waiting for another build in this checkout to end."""
+    paths.BUILD.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(paths.BUILD / f"{target.name}.lock")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        progress.step(f"another build of {target.name} runs in this checkout; waiting for it")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _build_checked(
+    target: Target, options: Options, table: Table, progress: Progress, *, pin: Pin
+) -> tuple[Path, Built]:
     built = build(target, options, progress, pin=pin)
     progress.step(f"repairing {built.wheel.name} for {target.platform.wheel_tag}")
     staging = paths.BUILD / target.name / "repaired"
@@ -66,12 +98,12 @@ def build_and_prove(
     progress.step(f"checking {repaired.name}")
     check(repaired, table, own_paths=(paths.ROOT, options.tree.path, Path(sys.prefix)))
     options.out.mkdir(parents=True, exist_ok=True)
-    wheel = repaired.replace(options.out / repaired.name)
-    report = smoke(wheel, target, options.interpreters, progress, now=datetime.now(UTC))
-    write_report(wheel, report)
-    require_passed(report)
-    progress.summary(f"{target.name} is built and proven", _summary(wheel, built, report, progress))
-    return wheel
+    # a report of older bytes must not lie beside these
+    report_path(options.out / repaired.name).unlink(missing_ok=True)
+    # the folder may be on another file system: a copy beside its place, then one rename
+    partial = options.out / f".{repaired.name}.part"
+    shutil.copyfile(repaired, partial)
+    return partial.replace(options.out / repaired.name), built
 
 
 def build(target: Target, options: Options, progress: Progress, *, pin: Pin) -> Built:
@@ -220,9 +252,10 @@ def _summary(
     ]
     if built.cache is not None:
         compiled = built.cache.hits + built.cache.misses
-        rows.append(("compiler cache", f"{built.cache.hits} of {compiled} objects"))
+        rows.append(("compiler cache", f"{built.cache.hits} of {compiled} objects came from it"))
     rows.append(("elapsed", f"{progress.elapsed:.0f} s (build {built.seconds:.0f} s)"))
     for result in interpreters:
-        names = ", ".join(check["name"] for check in result["checks"])
-        rows.append((f"Python {result['version']}", f"{result['cpu_variant']}: {names}"))
+        series = f"{result['version']}{' free-threaded' if result['free_threaded'] else ''}"
+        proof = f"{len(result['checks'])} checks passed, {result['cpu_variant']}"
+        rows.append((f"Python {series}", proof))
     return rows

@@ -17,7 +17,6 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 from rich.progress import Progress as Bar
-from rich.table import Table as Grid
 
 # ninja's default NINJA_STATUS; the name of the object's source is what a person recognises
 _NINJA = re.compile(r"^\[(\d+)/(\d+)\] (?:.* )?(\S+)$")
@@ -49,13 +48,11 @@ class Progress:
         self.console.print(f"[bold red]ERROR[/bold red] {_plain(text)}")
 
     def summary(self, title: str, rows: list[tuple[str, str]]) -> None:
-        """Print a table of two columns."""
-        grid = Grid(title=title, title_justify="left", show_header=False, box=None)
-        grid.add_column(style="bold", no_wrap=True)
-        grid.add_column(overflow="fold")
+        """Print two columns; nothing is folded, so that a hash can be copied."""
+        width = max(len(name) for name, _ in rows)
+        self.console.print(f"[bold]{_plain(title)}[/bold]")
         for name, value in rows:
-            grid.add_row(name, _plain(value))
-        self.console.print(grid)
+            self.console.print(f"  {_plain(name):{width}}  {_plain(value)}")
 
     @contextmanager
     def bytes(self, title: str, total: int | None) -> Iterator[Callable[[int], None]]:
