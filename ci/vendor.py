@@ -298,7 +298,7 @@ def _unpack(archive: Path) -> Tree:
             else:
                 with tarfile.open(archive) as tar:
                     commit = tar.pax_headers.get("comment")
-                    tar.extractall(new, filter="data")
+                    extract(tar, new)
     except (tarfile.TarError, zipfile.BadZipFile, OSError, EOFError) as error:
         raise VendorError(
             f"{archive} cannot be unpacked: {error}", cure="give a whole .tar.gz or .zip"
@@ -306,6 +306,23 @@ def _unpack(archive: Path) -> Tree:
     entries = list(place.iterdir())
     only = entries[0] if len(entries) == 1 and entries[0].is_dir() else place
     return Tree(path=only, commit=commit_of(only) or commit)
+
+
+def extract(tar: tarfile.TarFile, folder: Path) -> None:
+    """Unpack plain files and folders, none of them outside of ``folder``.
+
+    Raises:
+        tarfile.TarError: there is something else in it.
+    """
+    if hasattr(tarfile, "data_filter"):
+        tar.extractall(folder, filter="data")
+        return
+    # Debian 12's Python 3.11.2 has no filters yet
+    for member in tar:
+        inside = (folder / member.name).resolve().is_relative_to(folder.resolve())
+        if not inside or not (member.isfile() or member.isdir()):
+            raise tarfile.TarError(f"{member.name} is outside of it or no plain file")
+        tar.extract(member, folder)
 
 
 @contextmanager

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import platform
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +18,16 @@ ROOT = Path(__file__).resolve().parent.parent
 # a shell starts background jobs with SIGINT ignored, and what they start inherits it
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out what needs an emulator that is not there; the summary says so."""
+    emulator = f"qemu-{platform.machine()}"
+    if shutil.which(emulator) is None:
+        skip = pytest.mark.skip(reason=f"there is no {emulator} (Debian: apt install qemu-user)")
+        for item in items:
+            if item.get_closest_marker("emulation"):
+                item.add_marker(skip)
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,7 @@ import pytest
 from ci.compiler import CompilerCache, choose_compiler
 from ci.host import host_platform
 from ci.table import load_table
+from ci.vendor import extract
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -52,7 +53,7 @@ def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def unpacked(sdist: Path, folder: Path) -> Path:
     with tarfile.open(sdist) as tar:
-        tar.extractall(folder, filter="data")
+        extract(tar, folder)
     (tree,) = folder.iterdir()
     return tree
 

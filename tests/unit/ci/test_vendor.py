@@ -301,3 +301,27 @@ def test_a_malformed_pin_is_refused(tmp_path: Path, old: str, new: str, message:
 
 def test_the_first_pin() -> None:
     assert vendor.load_pin().commit == "0c1e57098bba43ac29e6e3b677cdceebdd22334f"
+
+
+@pytest.mark.parametrize("filters", [True, False], ids=["filters", "python-3.11.2"])
+@pytest.mark.parametrize("name", ["../outside", "/tmp/outside-of-everything"])
+def test_an_archive_cannot_write_outside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, filters: bool
+) -> None:
+    if not filters:
+        monkeypatch.delattr(tarfile, "data_filter", raising=False)
+    archive = tmp_path / "evil.tar"
+    with tarfile.open(archive, "w") as tar:
+        member = tarfile.TarInfo(name)
+        tar.addfile(member, io.BytesIO(b""))
+    inside = tmp_path / "a" / "b"
+    inside.mkdir(parents=True)
+    with tarfile.open(archive) as tar:
+        # an absolute path is made relative by the filter, as tar itself does
+        if filters and name.startswith("/"):
+            vendor.extract(tar, inside)
+        else:
+            with pytest.raises(tarfile.TarError):
+                vendor.extract(tar, inside)
+    assert not (tmp_path / "a" / "outside").exists()
+    assert not Path("/tmp/outside-of-everything").exists()
