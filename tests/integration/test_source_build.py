@@ -21,7 +21,7 @@ import pytest
 from ci.compiler import CompilerCache, choose_compiler
 from ci.host import host_platform
 from ci.table import load_table
-from ci.vendor import extract
+from ci.vendor import commit_of, extract, load_pin
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -207,3 +207,29 @@ def test_an_editable_install_uses_the_checkout(libraries: Path, tiny: Path, tmp_
                   "print(v.EDITED, m.n_vocab() > 200, llama_cpp.build_info().prebuilt)",
                   cwd=tmp_path)  # fmt: skip
     assert printed.split() == ["yes", "True", "True"]
+
+
+def test_cmake_fetches_the_pinned_commit_when_asked_to(tmp_path: Path) -> None:
+    # what `pip install git+<url> -C cmake.define.LLAMA_CPP_FETCH=ON` does; git is told that the
+    # repository is a folder here
+    pin = load_pin()
+    upstream = tmp_path / "upstream.git"
+    run("git", "clone", "-q", "--bare", ROOT / "vendor" / "llama.cpp", upstream, cwd=tmp_path)
+    run("git", "-C", upstream, "branch", "-f", "main", pin.commit, cwd=tmp_path)
+    defines, cache = compiler_defines(tmp_path / "compiler", (ROOT,))
+    options = [each.replace("-Ccmake.define.", "-D") for each in defines if "LAUNCHER" not in each]
+    run("cmake", "-S", ROOT, "-B", tmp_path / "build", "-G", "Ninja", *options,
+        f"-DLLAMA_CPP_SOURCE={tmp_path / 'none'}", "-DLLAMA_CPP_FETCH=ON",
+        cwd=tmp_path, env={
+            **cache.env,
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "GIT_CONFIG_COUNT": "1",
+            "GIT_CONFIG_KEY_0": f"url.{upstream.as_uri()}.insteadOf",
+            "GIT_CONFIG_VALUE_0": pin.repository,
+        })  # fmt: skip
+    fetched = tmp_path / "build" / "_deps" / "llama_cpp_tree-src"
+    assert commit_of(fetched) == pin.commit
+    info = json.loads((tmp_path / "build" / "_build_info.json").read_text(encoding="utf-8"))
+    assert info["llama_cpp_commit"] == pin.commit
+    graph = (tmp_path / "build" / "build.ninja").read_text(encoding="utf-8")
+    assert str(fetched / "src" / "llama.cpp") in graph
