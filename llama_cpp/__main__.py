@@ -68,9 +68,7 @@ def _lines(name: str, value: object, indent: str = "") -> list[str]:
         return head + [line for key, item in value.items() for line in _lines(key, item, inner)]
     if isinstance(value, (list, tuple)) and value:
         return [f"{indent}{name}:", *(f"{indent}  {_item(item)}" for item in value)]
-    if value is None:
-        value = "unknown"
-    return [f"{indent}{name}: {'none' if value in ({}, [], ()) else value}"]
+    return [f"{indent}{name}: {'none' if value in (None, {}, [], ()) else value}"]
 
 
 def _item(item: object) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -158,3 +159,26 @@ def test_a_platform_that_is_not_in_the_table_is_no_target(wheel: Path, tmp_path:
     path.write_bytes(wheel.read_bytes())
     with pytest.raises(WheelError, match="is no target of the table"):
         target_of(read_wheel(path), load_table())
+
+
+def test_a_wrong_record_is_a_problem(wheel: Path, tmp_path: Path) -> None:
+    path = tmp_path / wheel.name
+    read = read_wheel(wheel)
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in read.files.items():
+            archive.writestr(name, b"x = 1\n" if name == "llama_cpp/_version.py" else data)
+    assert "RECORD has another hash of llama_cpp/_version.py" in problems(path)
+
+
+def test_the_build_info_says_what_was_chosen(wheel: Path) -> None:
+    info = json.loads(read_wheel(wheel).files["llama_cpp/_build_info.json"])
+    assert info["defines"] == {
+        "GGML_BACKEND_DL": "ON",
+        "GGML_CCACHE": "OFF",
+        "GGML_CPU_ALL_VARIANTS": "ON",
+        "GGML_NATIVE": "OFF",
+        "GGML_OPENMP": "OFF",
+        "LLAMA_OPENSSL": "OFF",
+        "MTMD_VIDEO": "OFF",
+    }
+    assert (info["backend"], info["version"]) == ("cpu", "0.3.100+cpu")
