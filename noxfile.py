@@ -81,10 +81,14 @@ def generate(session: nox.Session) -> None:
 
 @nox.session
 def index(session: nox.Session) -> None:
-    """Add the wheels in dist/ to the catalogue and build the index into site/."""
+    """Relabel the wheels in dist/ for auto/, add all to a catalogue, build the index into site/."""
     install(session, "ci", "index")
-    local = ["update", "--catalogue", "build/catalogue.jsonl"]
-    session.run("python", "-m", "index", *(session.posargs or local))
+    if session.posargs:
+        session.run("python", "-m", "index", *session.posargs)
+        return
+    session.run("python", "-m", "ci", "auto")
+    wheels = ["--wheels", "dist", "--wheels", "dist/auto"]
+    session.run("python", "-m", "index", "update", "--catalogue", "build/catalogue.jsonl", *wheels)
 
 
 @nox.session
@@ -92,6 +96,27 @@ def serve(session: nox.Session) -> None:
     """Serve site/ on loopback for a try."""
     install(session, "ci", "index")
     session.run("python", "-m", "index", "serve", *session.posargs)
+
+
+@nox.session
+def publish(session: nox.Session) -> None:
+    """Publish site/ and install from there: nox -s publish -- --to FOLDER|rsync:…|s3://…|pages:…."""
+    install(session, "ci", "index")
+    session.run("python", "-m", "index", "publish", *session.posargs)
+
+
+@nox.session
+def upload(session: nox.Session) -> None:
+    """Upload to PyPI what belongs there: the CPU wheels without label, Metal's for Apple silicon."""
+    install(session, "ci", "upload")
+    session.run("python", "-m", "ci", "upload", *session.posargs)
+
+
+@nox.session
+def installers(session: nox.Session) -> None:
+    """Install from the index with every installer and print the matrix."""
+    install(session, "tests")
+    session.run("python", "-m", "tests.installers", *session.posargs)
 
 
 @nox.session
@@ -120,5 +145,5 @@ def types(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Measure ratios, side by side in one run: nox -s bench -- speed."""
-    install(session, "ci")
+    install(session, "tests")
     session.run("python", "-m", "bench", *session.posargs)

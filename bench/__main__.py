@@ -29,9 +29,14 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     progress = Progress()
     try:
-        {"speed": _speed, "import": _import, "rebuild": _rebuild, "table": _table}[options.what](
-            options, progress
-        )
+        {
+            "speed": _speed,
+            "import": _import,
+            "rebuild": _rebuild,
+            "requests": _requests,
+            "catalogue": _catalogue,
+            "table": _table,
+        }[options.what](options, progress)
     except ToolchainError as error:
         progress.fail(str(error))
         return error.exit_code
@@ -168,6 +173,55 @@ def _rebuild(options: argparse.Namespace, progress: Progress) -> None:
     progress.summary("build", [("cold", f"{timed.cold_s:.0f} s"), ("warm", f"{warm:.0f} s")])
 
 
+def _requests(options: argparse.Namespace, progress: Progress) -> None:
+    # needs the installers, which the other benchmarks do without
+    from bench import requests  # noqa: PLC0415
+
+    wheel = read_wheel(_wheel(options.wheel))
+    date = datetime.now(UTC)
+    with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
+        locks = requests.measure(wheel, Path(scratch), progress)
+    content = requests.report(
+        locks,
+        date=date,
+        circumstances={
+            "system": platform.platform(),
+            "wheel": {"file": wheel.path.name, "sha256": wheel.sha256, "bytes": wheel.size},
+        },
+    )
+    _finish("requests", content, options, progress)
+    most = max(lock.cost.bytes for lock in locks if lock.style == "ours")
+    goal = f"under {requests.GOAL_BYTES:,} bytes"
+    met = "met" if most < requests.GOAL_BYTES else "NOT met"
+    progress.summary("a lock against this index", [(goal, f"at most {most:,} bytes, {met}")])
+
+
+def _catalogue(options: argparse.Namespace, progress: Progress) -> None:
+    # needs what the index needs, which the other benchmarks do without
+    from bench import catalogue  # noqa: PLC0415
+
+    date, load = datetime.now(UTC), machine.load_average()
+    with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
+        measured = catalogue.measure(Path(scratch), progress)
+    content = catalogue.report(
+        measured,
+        date=date,
+        circumstances={
+            "system": platform.platform(),
+            "python": platform.python_version(),
+            "load_average": {"before": load, "after": machine.load_average()},
+        },
+    )
+    _finish("catalogue", content, options, progress)
+    ratio = f"time per wheel, {max(catalogue.SIZES):,} : {min(catalogue.SIZES):,} wheels"
+    verdict = _verdict(measured.ratio, measured.ratio <= catalogue.GOAL_RATIO)
+    changed = f"{len(measured.step.changed)} of {measured.step.files} files"
+    progress.summary(
+        "building the index",
+        [(f"{ratio} ≤ {catalogue.GOAL_RATIO}", verdict), ("changed by one wheel more", changed)],
+    )
+
+
 def _table(options: argparse.Namespace, progress: Progress) -> None:
     before = results.README.read_text(encoding="utf-8")
     after = results.render_readme(before)
@@ -253,6 +307,19 @@ def _parser() -> argparse.ArgumentParser:
             )
     again = verbs.add_parser("rebuild", help="a build with an empty compiler cache, then warm ones")
     again.add_argument(
+        "--out", type=Path, default=results.FOLDER, help="folder of the result (bench/results)"
+    )
+    wire = verbs.add_parser(
+        "requests", help="requests and bytes of a lock, beside an index of bare links"
+    )
+    wire.add_argument("--wheel", type=Path, help="the wheel (default: the CPU wheel in dist/)")
+    wire.add_argument(
+        "--out", type=Path, default=results.FOLDER, help="folder of the result (bench/results)"
+    )
+    many = verbs.add_parser(
+        "catalogue", help="time and memory of building the index of 10,000 wheels, and of one more"
+    )
+    many.add_argument(
         "--out", type=Path, default=results.FOLDER, help="folder of the result (bench/results)"
     )
     table = verbs.add_parser("table", help="write the tables of bench/README.md from bench/results")

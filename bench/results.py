@@ -101,6 +101,73 @@ class RebuildResult(TypedDict):
     ratio: float
 
 
+class LockResult(TypedDict):
+    """One lock in ``requests.json``."""
+
+    client: str
+    client_version: str
+    index: str
+    versions: int
+    requests: int
+    bytes: int
+    page_bytes: int
+    metadata_bytes: int
+    wheel_bytes: int
+
+
+class RequestsResult(TypedDict):
+    """What the table shows of ``requests.json``."""
+
+    date: str
+    platforms: int
+    goal_bytes: int
+    most_bytes: int
+    met: bool
+    locks: list[LockResult]
+
+
+class SizeResult(TypedDict):
+    """One size in ``catalogue.json``."""
+
+    wheels: int
+    seconds: list[float]
+    microseconds_per_wheel: float
+    peak_bytes: int
+
+
+class BesideResult(TypedDict):
+    """A site whose wheels are files beside the pages, in ``catalogue.json``."""
+
+    wheels: int
+    seconds: float
+    peak_bytes: int
+
+
+class StepResult(TypedDict):
+    """One wheel more, in ``catalogue.json``."""
+
+    wheels: int
+    seconds: float
+    files: int
+    changed: list[str]
+
+
+class CatalogueResult(TypedDict):
+    """What the table shows of ``catalogue.json``."""
+
+    date: str
+    cpu: str
+    python: str
+    rounds: int
+    sizes: list[SizeResult]
+    ratio: float
+    goal_ratio: float
+    met: bool
+    one_more: StepResult
+    beside: BesideResult
+    beside_one_more: StepResult
+
+
 def write(name: str, content: dict[str, object], folder: Path = FOLDER) -> Path:
     """Write one result file and return its path."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -139,6 +206,26 @@ def read_rebuild(folder: Path = FOLDER) -> RebuildResult:
     return result
 
 
+def read_requests(folder: Path = FOLDER) -> RequestsResult:
+    """Return ``requests.json``.
+
+    Raises:
+        ToolchainError: it is missing or no JSON.
+    """
+    result: RequestsResult = json.loads(_text(folder, "requests"))
+    return result
+
+
+def read_catalogue(folder: Path = FOLDER) -> CatalogueResult:
+    """Return ``catalogue.json``.
+
+    Raises:
+        ToolchainError: it is missing or no JSON.
+    """
+    result: CatalogueResult = json.loads(_text(folder, "catalogue"))
+    return result
+
+
 def _text(folder: Path, name: str) -> str:
     path = folder / f"{name}.json"
     if not path.is_file():
@@ -152,6 +239,8 @@ def render_table(folder: Path = FOLDER) -> str:
         speed_text(read_speed(folder)),
         import_text(read_import(folder)),
         rebuild_text(read_rebuild(folder)),
+        requests_text(read_requests(folder)),
+        catalogue_text(read_catalogue(folder)),
     )
     return "\n\n".join(parts)
 
@@ -291,3 +380,114 @@ def rebuild_text(result: RebuildResult) -> str:
         ),
     ]
     return "\n".join([head, "", *rows])
+
+
+def requests_text(result: RequestsResult) -> str:
+    """Return the paragraph and the tables of ``requests.json``."""
+    head = (
+        f"What a lock costs on the wire, {result['date'][:10]}, wheels for {result['platforms']}"
+        " platforms, pages compressed by the server: this index, and one page of bare links to the"
+        " same wheels."
+    )
+    rows = [
+        _row(["", "versions", "requests", "bytes", "bare: requests", "bytes", "of wheels"]),
+        _row(["---", "--:", "--:", "--:", "--:", "--:", "--:"]),
+    ]
+    others = {
+        (lock["client"], lock["versions"]): lock
+        for lock in result["locks"]
+        if lock["index"] == "bare"
+    }
+    for lock in result["locks"]:
+        if lock["index"] != "ours":
+            continue
+        other = others[lock["client"], lock["versions"]]
+        rows.append(
+            _row(
+                [
+                    f"{lock['client']} {lock['client_version']}",
+                    str(lock["versions"]),
+                    str(lock["requests"]),
+                    f"{lock['bytes']:,}",
+                    str(other["requests"]),
+                    f"{other['bytes']:,}",
+                    f"{other['wheel_bytes']:,}",
+                ]
+            )
+        )
+    goals = [
+        _row(["goal", "under", "most", "met"]),
+        _row(["---", "--:", "--:", "---"]),
+        _row(
+            [
+                "bytes of a lock here",
+                f"{result['goal_bytes']:,}",
+                f"{result['most_bytes']:,}",
+                "yes" if result["met"] else "**no**",
+            ]
+        ),
+    ]
+    return "\n".join([head, "", *rows, "", *goals])
+
+
+def catalogue_text(result: CatalogueResult) -> str:
+    """Return the paragraph and the tables of ``catalogue.json``."""
+    head = (
+        f"Building the index, {result['date'][:10]}, {result['cpu']}, Python {result['python']}:"
+        f" `python -m index build` into an empty folder, medians of {result['rounds']} rounds without"
+        " the start of Python; the wheels lie elsewhere."
+    )
+    rows = [
+        _row(["wheels", "seconds", "µs per wheel", "peak memory"]),
+        _row(["--:", "--:", "--:", "--:"]),
+    ]
+    for size in result["sizes"]:
+        seconds = size["microseconds_per_wheel"] * size["wheels"] / 1e6
+        rows.append(
+            _row(
+                [
+                    f"{size['wheels']:,}",
+                    f"{seconds:.2f}",
+                    f"{size['microseconds_per_wheel']:.0f}",
+                    f"{size['peak_bytes'] / 1e6:.0f} MB",
+                ]
+            )
+        )
+    beside = result["beside"]
+    most, least = result["sizes"][-1]["wheels"], result["sizes"][0]["wheels"]
+    steps = [
+        _row(["one wheel more", "seconds", "files of the site", "of these new or changed"]),
+        _row(["---", "--:", "--:", "--:"]),
+    ]
+    for title, step in (
+        ("the wheels elsewhere", result["one_more"]),
+        ("the wheels beside the pages", result["beside_one_more"]),
+    ):
+        steps.append(
+            _row(
+                [
+                    f"{step['wheels']:,}, {title}",
+                    f"{step['seconds']:.2f}",
+                    f"{step['files']:,}",
+                    str(len(step["changed"])),
+                ]
+            )
+        )
+    tail = (
+        f"The first build with {beside['wheels']:,} small wheels beside the pages takes"
+        f" {beside['seconds']:.2f} s. What one wheel more changes: "
+        f"{', '.join(f'`{name}`' for name in result['beside_one_more']['changed'])}."
+    )
+    goals = [
+        _row(["goal", "at most", "measured", "met"]),
+        _row(["---", "--:", "--:", "---"]),
+        _row(
+            [
+                f"time per wheel, {most:,} : {least:,} wheels",
+                f"{result['goal_ratio']:.2f}",
+                f"{result['ratio']:.2f}",
+                "yes" if result["met"] else "**no**",
+            ]
+        ),
+    ]
+    return "\n".join([head, "", *rows, "", *goals, "", *steps, "", tail])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import re
 import signal
 import sys
+import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,10 +20,12 @@ from ci.host import host_platform
 from ci.interpreters import Interpreter, choose_interpreters, find_interpreters
 from ci.matrix import render_matrix, select_targets
 from ci.progress import Progress
+from ci.relabel import AUTO, make, plan
 from ci.repair import repair
 from ci.reproduce import reproduce
 from ci.smoke import require_passed, smoke, write_report
 from ci.table import Table, load_table
+from ci.upload import choose_repository, upload
 from ci.vendor import Pin, Tree, foreign_tree, load_pin, pinned_tree, place_tree
 from ci.wheel import read_wheel
 
@@ -43,11 +47,13 @@ def main(arguments: list[str] | None = None) -> int:
             "repair": _repair,
             "check": _check,
             "smoke": _smoke,
+            "auto": _auto,
             "matrix": _matrix,
             "generate": _generate,
             "reproduce": _reproduce,
             "emulate": _emulate,
             "fresh-root": _fresh_root,
+            "upload": _upload,
         }[options.verb]
         verb(options, table, progress)
     except ToolchainError as error:
@@ -118,6 +124,23 @@ def _smoke(options: argparse.Namespace, table: Table, progress: Progress) -> Non
         require_passed(report)
 
 
+def _auto(options: argparse.Namespace, table: Table, progress: Progress) -> None:
+    copies, unused = plan(options.wheels or _dist_wheels(), table, label=options.label)
+    for name in unused:
+        progress.step(f"{name} has no place in {AUTO}: see [auto] in ci/targets.toml")
+    if not copies:
+        raise UsageError(
+            f"none of the wheels has a place in {AUTO}", cure="run `nox -s build -- --backend cpu`"
+        )
+    now = datetime.now(UTC)
+    made = make(copies, options.out, table, _interpreters(options, table), progress, now=now)
+    rows = [
+        (one.path.name, f"{'new' if one.new else 'there already'}, of {one.source}") for one in made
+    ]
+    if rows:
+        progress.summary(str(options.out), rows)
+
+
 def _matrix(options: argparse.Namespace, table: Table, progress: Progress) -> None:
     del progress
     print(render_matrix(select_targets(table, options.target), options.format))
@@ -168,6 +191,13 @@ def _fresh_root(options: argparse.Namespace, table: Table, progress: Progress) -
         mirror=options.mirror,
     )
     fresh_root.require_passed(report)
+
+
+def _upload(options: argparse.Namespace, table: Table, progress: Progress) -> None:
+    repository = choose_repository(options.repository, options.repository_url, options.index_url)
+    with tempfile.TemporaryDirectory(prefix="upload-") as folder:
+        given = options.files or [paths.DIST]
+        upload(given, repository, Path(folder), table, progress, dry_run=options.dry_run)
 
 
 def _tree(source: Path | None, progress: Progress, pin: Pin) -> Tree:
@@ -266,6 +296,16 @@ def _parser() -> argparse.ArgumentParser:
         "--all-pythons", action="store_true", help="also say which Pythons are missing here"
     )
 
+    auto = verbs.add_parser(
+        "auto", help="relabel finished wheels for the index auto: plain ones and wheel variants"
+    )
+    auto.add_argument("wheels", nargs="*", type=Path, metavar="WHEEL", help="default: dist/")
+    auto.add_argument(
+        "--label", type=_auto_label, default=AUTO, help="auto, or auto.1 for a respin"
+    )
+    _add_pythons(auto)
+    _add_out(auto, paths.DIST / AUTO)
+
     matrix = verbs.add_parser("matrix", help="print the targets, for people or for a workflow")
     matrix.add_argument("--format", choices=["text", "github"], default="text")
     matrix.add_argument(
@@ -298,9 +338,30 @@ def _parser() -> argparse.ArgumentParser:
     fresh.add_argument("--keep", action="store_true", help="leave the root for a look")
     fresh.add_argument("--mirror", help="a mirror of Debian (default: that of this machine's apt)")
 
+    upload_ = verbs.add_parser(
+        "upload", help="upload the plain wheels and the sdist to the package index, by twine"
+    )
+    upload_.add_argument(
+        "files", nargs="*", type=Path, metavar="FILE", help="wheels, sdists, folders: default dist/"
+    )
+    upload_.add_argument("--repository", metavar="NAME", help="a repository of ~/.pypirc")
+    upload_.add_argument("--repository-url", metavar="URL", help="where to upload instead")
+    upload_.add_argument(
+        "--index-url",
+        metavar="URL",
+        help="where installers read it, to compare hashes (default: simple/ on the same server)",
+    )
+    upload_.add_argument("--dry-run", action="store_true", help="stop before the upload")
+
     generate = verbs.add_parser("generate", help="write the ABI, licences and README's tables anew")
     generate.add_argument("--check", action="store_true", help="only say what is stale")
     return parser
+
+
+def _auto_label(text: str) -> str:
+    if not re.fullmatch(rf"{AUTO}(?:[.]\d+)?", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither auto nor such as auto.1")
+    return text
 
 
 def _add_target(parser: argparse.ArgumentParser) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from ci import paths, zig
@@ -21,6 +22,7 @@ def derived_files(table: Table, tree: Tree, *, root: Path = paths.ROOT) -> dict[
     files = dict(generate_abi(tree.path, tree.commit))
     readme = (root / "README.md").read_text(encoding="utf-8")
     files["README.md"] = _put(readme, "install table", install_table(table))
+    files["llama_cpp/_backends.json"] = backends_record(table)
     licence = (tree.path / "LICENSE").read_text(encoding="utf-8")
     files["vendor/licenses/llama.cpp.txt"] = licence
     for part in PARTS:
@@ -62,6 +64,32 @@ def install_table(table: Table) -> str:
         )
         rows.append(f"| `{backend.name}` | {title} | {platforms} |")
     return "\n".join(rows)
+
+
+def backends_record(table: Table) -> str:
+    """Return what the doctor and `select` in the wheel know of the table, as JSON."""
+    record = {
+        "schema": 1,
+        "index": table.index.url,
+        "backends": [
+            {
+                "name": backend.name,
+                "family": backend.family,
+                "title": " ".join(
+                    filter(None, [table.families[backend.family].title, backend.toolkit_version])
+                ),
+                "toolkit_version": backend.toolkit_version,
+                "gpu_architectures": backend.gpu_architectures or [],
+                "wheel_tags": [
+                    target.platform.wheel_tag
+                    for target in table.targets
+                    if target.backend is backend
+                ],
+            }
+            for backend in table.backends.values()
+        ],
+    }
+    return json.dumps(record, indent=1) + "\n"
 
 
 def _put(text: str, name: str, content: str) -> str:

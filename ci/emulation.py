@@ -20,7 +20,7 @@ from ci.interpreters import Interpreter, probe
 from ci.process import ProcessError, run
 from ci.progress import Progress
 from ci.smoke import prove_on, write_models
-from ci.wheel import read_wheel
+from ci.wheel import read_wheel, split_variant
 
 # no AVX at all (twice), AVX2, and everything that this qemu can do
 CPUS = ("qemu64", "Nehalem", "Haswell", "max")
@@ -78,7 +78,7 @@ def emulate(wheel: Path, cpus: Sequence[str], progress: Progress) -> EmulationRe
         _require_cpu(qemu, cpu)
     found = read_wheel(wheel)
     machine = python_platform.machine()
-    if not found.path.stem.endswith(machine):
+    if not Path(split_variant(found.path.name)[0]).stem.endswith(machine):
         raise UsageError(
             f"{found.path.name} does not install on this machine ({machine})",
             cure="emulate it on a machine that it installs on: the emulated CPUs are of one kind",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform as python_platform
+import shutil
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,7 @@ from ci.interpreters import Interpreter
 from ci.process import ProcessError, run
 from ci.progress import Progress
 from ci.table import Target
-from ci.wheel import Wheel, read_wheel
+from ci.wheel import Wheel, read_wheel, split_variant
 
 _SCRIPT = paths.ROOT / "tests" / "smoke" / "run.py"
 
@@ -153,7 +154,7 @@ def prove_on(
         # --no-index: what the wheel needs to run is in the wheel
         pip = (python, "-I", "-m", "pip", "install", "-q", "--disable-pip-version-check")
         run(
-            [*pip, "--no-index", "--no-cache-dir", wheel.resolve()],
+            [*pip, "--no-index", "--no-cache-dir", _installable(wheel, folder)],
             env={**env, "PIP_CONFIG_FILE": os.devnull, "PIP_FIND_LINKS": ""},
         )
         script = (python, "-I", "-X", "faulthandler", _SCRIPT)
@@ -170,6 +171,15 @@ def prove_on(
             return {**result, "checks": [check]}
     answer = json.loads(out.read_text(encoding="utf-8"))
     return {**result, **answer, "version": interpreter.version, "tag": interpreter.tag}
+
+
+def _installable(wheel: Path, folder: Path) -> Path:
+    """Return the wheel, or a copy in ``folder`` under a name without a variant label."""
+    plain, variant = split_variant(wheel.name)
+    if variant is None:
+        return wheel.resolve()
+    # pip knows no variants: "not a valid wheel filename"
+    return Path(shutil.copy(wheel, folder / plain))
 
 
 def _cpu_name() -> str:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import Version
+from variantlib.constants import VALIDATION_WHEEL_NAME_REGEX
 
 from ci.errors import WheelError
 
@@ -36,6 +37,8 @@ class Wheel:
     version: Version
     tags: tuple[str, ...]
     files: Mapping[str, bytes]
+    variant: str | None = None
+    """The variant label: ``cu128`` of ``…-manylinux_2_17_x86_64-cu128.whl`` (PEP 825)."""
 
     @property
     def label(self) -> str | None:
@@ -98,14 +101,26 @@ class Wheel:
         return problems
 
 
+def split_variant(file: str) -> tuple[str, str | None]:
+    """Return the name of a wheel without its variant label, and that label if it has one.
+
+    Tools that know no wheel variants refuse names with a label.
+    """
+    match = VALIDATION_WHEEL_NAME_REGEX.fullmatch(file)
+    if match is None or match["variant_label"] is None:
+        return file, None
+    return f"{match['base_wheel_name']}.whl", match["variant_label"]
+
+
 def read_wheel(path: Path) -> Wheel:
     """Read a wheel of this project whole.
 
     Raises:
         WheelError: no such file, not one of our wheels, truncated or damaged, or without METADATA.
     """
+    plain, variant = split_variant(path.name)
     try:
-        name, version, _, tags = parse_wheel_filename(path.name)
+        name, version, _, tags = parse_wheel_filename(plain)
     except InvalidWheelFilename as error:
         raise WheelError(f"{path.name} is not the name of a wheel", cure="give a .whl") from error
     if name != "llama-cpp-python":
@@ -120,7 +135,13 @@ def read_wheel(path: Path) -> Wheel:
         raise WheelError(f"{path.name} is damaged: {error}", cure=_CURE) from error
     if len(set(entries)) != len(entries):
         raise WheelError(f"{path.name} holds a file twice", cure=_CURE)
-    wheel = Wheel(path=path, version=version, tags=tuple(sorted(map(str, tags))), files=files)
+    wheel = Wheel(
+        path=path,
+        version=version,
+        tags=tuple(sorted(map(str, tags))),
+        files=files,
+        variant=variant,
+    )
     for needed in ("METADATA", "WHEEL"):
         if f"{wheel.dist_info}/{needed}" not in files:
             raise WheelError(f"{path.name} has no {wheel.dist_info}/{needed}", cure=_CURE)

@@ -1,4 +1,4 @@
-"""The command line of the index: ``python -m index add``, ``build``, ``update``, ``serve``."""
+"""The command line of the index: ``python -m index COMMAND``."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ import contextlib
 import os
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from ci.errors import CatalogueError, PublishError, ToolchainError, UsageError
 from ci.table import load_table
-from index import catalogue
+from index import catalogue, dependencies, upstream
+from index.publish import command, wheels
 from index.serve import Server
 from index.site import build
 
@@ -30,6 +32,10 @@ A static package index per backend, made from wheels that a smoke test has prove
   python -m index add dist      write the wheels of dist/ into the catalogue
   python -m index build         make site/ from the catalogue
   python -m index update        both: add what is in dist/, then build
+  python -m index dependencies  ask a package index for what our wheels require
+  python -m index yank          take wheels back, with a reason; unyank lets them through again
+  python -m index publish       bring site/ to where it is served, and install from it
+  python -m index publish-wheels  bring wheels to a release or bucket that pages can link
   python -m index serve         serve site/ on this machine for a try
 """
 
@@ -37,7 +43,17 @@ A static package index per backend, made from wheels that a smoke test has prove
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
     options = _parser().parse_args(arguments)
-    commands = {"add": _add, "build": _build, "update": _update, "serve": _serve}
+    commands = {
+        "add": _add,
+        "build": _build,
+        "update": _update,
+        "dependencies": _dependencies,
+        "yank": _yank,
+        "unyank": _yank,
+        "publish": _publish,
+        "publish-wheels": _publish_wheels,
+        "serve": _serve,
+    }
     try:
         commands[options.command](options)
     except ToolchainError as error:
@@ -112,6 +128,51 @@ def _parser() -> argparse.ArgumentParser:
     _site_options(update)
     update.set_defaults(base_url=None)
 
+    ask = commands.add_parser(
+        "dependencies",
+        allow_abbrev=False,
+        help="ask a package index for what our wheels require",
+        description="Ask a package index for the projects that our wheels require, and write what"
+        " it says of their files beside the catalogue, so that the pages can link them.",
+    )
+    _catalogue_option(ask)
+    ask.add_argument(
+        "--upstream",
+        metavar="URL",
+        help="the package index to ask (default: PIP_INDEX_URL, UV_DEFAULT_INDEX, or everybody's)",
+    )
+
+    yank = commands.add_parser(
+        "yank",
+        allow_abbrev=False,
+        help="take wheels back",
+        description="Take wheels back: installers leave them out unless they are pinned exactly."
+        " Nothing is deleted; `unyank` lets them through again.",
+    )
+    yank.add_argument("--reason", metavar="TEXT", required=True, help="what is wrong with them")
+    unyank = commands.add_parser(
+        "unyank",
+        allow_abbrev=False,
+        help="let wheels through again",
+        description="Let wheels through again that `yank` took back.",
+    )
+    unyank.set_defaults(reason=None)
+    for each in (yank, unyank):
+        each.add_argument(
+            "names",
+            nargs="+",
+            metavar="NAME",
+            help="the file name of a wheel, or a version with its label (0.3.100+cu128)",
+        )
+        _catalogue_option(each)
+
+    sending = commands.add_parser("publish", allow_abbrev=False, help="publish a site")
+    command.add_arguments(sending)
+    wheels_ = commands.add_parser(
+        "publish-wheels", allow_abbrev=False, help="upload wheels for pages that lie elsewhere"
+    )
+    wheels.add_arguments(wheels_)
+
     serve = commands.add_parser(
         "serve",
         allow_abbrev=False,
@@ -154,7 +215,8 @@ def _catalogue_option(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         type=Path,
         default=CATALOGUE,
-        help="the catalogue (default: %(default)s)",
+        help="the catalogue (default: %(default)s); dependencies.jsonl beside it holds the files"
+        " of others that our wheels require",
     )
 
 
@@ -204,7 +266,8 @@ def _upload_time(environment: Mapping[str, str], *, now: float) -> str:
 
 
 def _build(options: argparse.Namespace) -> None:
-    entries = catalogue.load(options.catalogue)
+    history = catalogue.read(options.catalogue)
+    entries = catalogue.parse(history, path=options.catalogue)
     if not entries:
         what = f"{options.catalogue}: no wheels are catalogued there"
         raise CatalogueError(what, cure="add some with `python -m index add dist`")
@@ -215,17 +278,52 @@ def _build(options: argparse.Namespace) -> None:
         wheels=options.wheels or [folder for folder in (DIST,) if folder.is_dir()],
         base_url=options.base_url,
         site_url=options.site_url,
+        history=history,
+        dependencies=dependencies.load(_dependencies_of(options.catalogue)),
     )
     print(
         f"{options.out}: {built.pages} pages, {built.wheels} wheels here,"
-        f" {built.linked} linked elsewhere, {built.size / 1e6:.1f} MB"
+        f" {built.linked} linked elsewhere, {built.size / 1e6:.1f} MB; {len(built.new)} files are new"
     )
+
+
+def _dependencies(options: argparse.Namespace) -> None:
+    file = _dependencies_of(options.catalogue)
+    done = upstream.update(
+        file,
+        catalogue.load(options.catalogue),
+        table=load_table(),
+        upstream=upstream.upstream_url(os.environ, chosen=options.upstream),
+        log=print,
+    )
+    for note in done.notes:
+        print(f"note: {note}")
+    print(f"{file}: {len(done.new)} new, {len(done.changed)} changed")
+
+
+def _dependencies_of(file: Path) -> Path:
+    return file.with_name("dependencies.jsonl")
+
+
+def _yank(options: argparse.Namespace) -> None:
+    changed = catalogue.yank(options.catalogue, options.names, reason=options.reason)
+    for entry in changed:
+        print(f"{'yanked ' if entry.yanked is not None else 'back   '} {entry.name}")
+    print(f"{options.catalogue}: {len(changed)} changed; `python -m index build` shows it")
 
 
 def _update(options: argparse.Namespace) -> None:
     options.wheels = options.wheels or [DIST]
     _add(options)
     _build(options)
+
+
+def _publish(options: argparse.Namespace) -> None:
+    command.publish(options, say=partial(print, flush=True))
+
+
+def _publish_wheels(options: argparse.Namespace) -> None:
+    wheels.publish_wheels(options, say=partial(print, flush=True))
 
 
 def _serve(options: argparse.Namespace) -> None:

@@ -1,10 +1,13 @@
-"""The catalogue: an append-only file, one JSON line per wheel, from which the index is rendered."""
+"""The catalogue: an append-only file, one JSON line per wheel, from which the index is rendered.
+
+A later line about a wheel may differ in ``yanked`` and ``url`` alone: that is how taking back,
+letting through again and moving are said. The last line about a wheel holds.
+"""
 
 from __future__ import annotations
 
 import json
-import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated, Final
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
@@ -12,8 +15,8 @@ from pydantic.dataclasses import dataclass
 
 from ci.errors import CatalogueError, ToolchainError
 from index.report import Proof, read_proof
-from index.staging import locked
-from index.wheel import backend_of_label, parse_name, read_wheel
+from index.staging import locked, replace_file, unfinished
+from index.wheel import AUTO, Variant, backend_of_label, parse_name, read_wheel
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -37,8 +40,10 @@ _RESTORE: Final = "restore the file from its version control; if the line is the
 class Entry:
     """One wheel of the index.
 
-    ``size`` is in bytes. ``yanked`` is the reason why it was taken back (perhaps empty), None
-    where it was not. ``url`` is where the file is for good, None where it lies beside the pages.
+    ``size`` is in bytes. ``requires`` are its requirements as METADATA has them, ``variant``
+    is what an installer that knows variants chooses it by. ``yanked`` is the reason why it was
+    taken back (perhaps empty), None where it was not. ``url`` is where the file is for good, None
+    where it lies beside the pages.
     """
 
     name: str
@@ -50,8 +55,10 @@ class Entry:
     size: Annotated[int, Field(gt=0)]
     upload_time: Time
     requires_python: str | None
+    requires: tuple[str, ...]
     metadata_sha256: Sha256
     report: Proof
+    variant: Variant | None
     yanked: str | None
     url: Url | None
 
@@ -71,20 +78,26 @@ def load(path: Path) -> tuple[Entry, ...]:
     """Read the catalogue in the order in which it was written; a missing file is an empty one.
 
     Raises:
-        CatalogueError: A line is cut off, malformed, contradicts itself, or names a wheel that
-            an earlier line names; the message says which line.
+        CatalogueError: A line is cut off, malformed, contradicts itself, or says something else
+            of a wheel than an earlier line; the message says which line.
     """
-    return _parse(_read(path), path=path)
+    return parse(read(path), path=path)
 
 
-def _read(path: Path) -> bytes:
+def read(path: Path) -> bytes:
+    """Return the catalogue's text; a missing file is an empty one."""
     try:
         return path.read_bytes()
     except FileNotFoundError:
         return b""
 
 
-def _parse(text: bytes, *, path: Path) -> tuple[Entry, ...]:
+def parse(text: bytes, *, path: Path) -> tuple[Entry, ...]:
+    """Read the text of a catalogue; ``path`` is what messages call it.
+
+    Raises:
+        CatalogueError: As `load` says.
+    """
     entries: dict[str, Entry] = {}
     lines = text.splitlines(keepends=True)
     for number, line in enumerate(lines, start=1):
@@ -102,8 +115,10 @@ def _parse(text: bytes, *, path: Path) -> tuple[Entry, ...]:
             raise CatalogueError(f"{where}: {problems}", cure=_RESTORE) from error
         except ToolchainError as error:
             raise CatalogueError(f"{where}: {error.what}", cure=_RESTORE) from error
-        if entry.name in entries:
-            raise CatalogueError(f"{where}: {entry.name} is there already", cure=_RESTORE)
+        there = entries.get(entry.name)
+        if there is not None and replace(there, yanked=entry.yanked, url=entry.url) != entry:
+            what = f"{where}: {entry.name} is there already, and only yanked and url may change"
+            raise CatalogueError(what, cure=_RESTORE)
         entries[entry.name] = entry
     return tuple(entries.values())
 
@@ -117,6 +132,10 @@ def _agree(entry: Entry) -> None:
         "platform": name.platform,
         "backend": backend_of_label(name.label, [entry.backend]),
     }
+    label = entry.variant.label if entry.variant else None
+    if label != name.variant:
+        what = f"{entry.name}: variant {label!r} does not follow from the file name"
+        raise CatalogueError(what, cure=_RESTORE)
     for key, value in derived.items():
         if getattr(entry, key) != value:
             what = f"{entry.name}: {key} {getattr(entry, key)!r} does not follow from the file name"
@@ -142,8 +161,10 @@ def entry_of(
         size=wheel.size,
         upload_time=upload_time,
         requires_python=wheel.requires_python,
+        requires=wheel.requires,
         metadata_sha256=wheel.metadata_sha256,
         report=report,
+        variant=wheel.variant,
         yanked=None,
         url=None if base_url is None else f"{base_url.rstrip('/')}/{wheel.name.file}",
     )
@@ -171,9 +192,9 @@ def add(
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path.parent):
         # What a killed run left behind.
-        _staged(path).unlink(missing_ok=True)
-        before = _read(path)
-        catalogued = {entry.name: entry for entry in _parse(before, path=path)}
+        unfinished(path).unlink(missing_ok=True)
+        before = read(path)
+        catalogued = {entry.name: entry for entry in parse(before, path=path)}
         new: dict[str, Entry] = {}
         known: dict[str, Entry] = {}
         for file in sorted(wheels, key=lambda file: file.name):
@@ -192,8 +213,44 @@ def add(
                 base_url=base_url,
             )
         if new:
-            _replace(path, before + b"".join(map(line_of, new.values())))
+            replace_file(path, before + b"".join(map(line_of, new.values())))
     return Added(new=tuple(new.values()), known=tuple(known.values()))
+
+
+def yank(path: Path, names: Sequence[str], *, reason: str | None) -> tuple[Entry, ...]:
+    """Take wheels back with a reason, or with ``reason`` None let them through again.
+
+    ``names`` are file names, or versions with their label (``0.3.100+cu128``), which mean every
+    wheel of that version. Installers then leave a wheel out unless it is pinned exactly (PEP 592).
+    All of it is done or nothing.
+
+    Returns:
+        The new state of each wheel that it changed.
+
+    Raises:
+        CatalogueError: The catalogue is damaged, or nothing in it has one of the names.
+    """
+    if not path.is_file():
+        cure = "give the catalogue with --catalogue"
+        raise CatalogueError(f"{path}: there is no catalogue", cure=cure)
+    with locked(path.parent):
+        unfinished(path).unlink(missing_ok=True)
+        before = read(path)
+        entries = parse(before, path=path)
+        chosen: dict[str, Entry] = {}
+        for name in names:
+            found = [entry for entry in entries if name in {entry.name, entry.version}]
+            if not found:
+                versions = ", ".join(sorted({entry.version for entry in entries})) or "none"
+                what = f"{path}: no wheel and no version is called {name}"
+                raise CatalogueError(what, cure=f"the versions in it are: {versions}")
+            chosen |= {entry.name: entry for entry in found}
+        changed = tuple(
+            replace(entry, yanked=reason) for entry in chosen.values() if entry.yanked != reason
+        )
+        if changed:
+            replace_file(path, before + b"".join(map(line_of, changed)))
+    return changed
 
 
 def _same_bytes(wheel: Wheel, there: Entry) -> None:
@@ -211,6 +268,8 @@ def _same_bytes(wheel: Wheel, there: Entry) -> None:
 
 
 def _backend(wheel: Wheel, table: Table) -> str:
+    if wheel.name.label.partition(".")[0] == AUTO:
+        return AUTO
     backend = backend_of_label(wheel.name.label, table.backends)
     if backend is None:
         what = f"{wheel.path}: the label +{wheel.name.label} names no backend of the table"
@@ -224,20 +283,6 @@ def _backend(wheel: Wheel, table: Table) -> str:
 
 def _names(names: Collection[str]) -> str:
     return ", ".join(names) or "no platform, it is retired"
-
-
-def _staged(path: Path) -> Path:
-    return path.with_name(f".{path.name}.new")
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Put the new content in place in one step: a reader sees the old file or the new one."""
-    staged = _staged(path)
-    with staged.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    staged.replace(path)
 
 
 def by_backend(entries: Sequence[Entry]) -> dict[str, tuple[Entry, ...]]:

@@ -48,10 +48,12 @@ class Proof:
     """The summary of a smoke report that the catalogue keeps.
 
     ``sha256`` is the hash of the report file itself, so that the full report can be told from
-    any other.
+    any other. ``source`` is the SHA-256 of the wheel that the smoke test ran on, where this one
+    is a relabelled copy with the same payload.
     """
 
     sha256: str
+    source: str | None
     date: str
     host: Host
     interpreters: tuple[Interpreter, ...]
@@ -76,6 +78,12 @@ class _Run:
 
 
 @dataclass(frozen=True, kw_only=True, config=_REPORT)
+class _Source:
+    wheel: str
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True, config=_REPORT)
 class _Report:
     schema: Literal[1]
     wheel: str
@@ -87,6 +95,7 @@ class _Report:
     host: Host
     passed: bool
     interpreters: tuple[_Run, ...]
+    source: _Source | None = None
 
 
 _PARSER = TypeAdapter(_Report)
@@ -136,6 +145,7 @@ def read_proof(wheel: Wheel, *, backend: str) -> Proof:
         raise SmokeError(f"{path}: it proves nothing on some or any interpreter", cure=cure)
     return Proof(
         sha256=hashlib.sha256(text).hexdigest(),
+        source=None if report.source is None else report.source.sha256,
         date=report.date,
         host=report.host,
         interpreters=tuple(

@@ -1,22 +1,32 @@
-"""A server for a try, on loopback only: real 404s, and JSON or HTML by content negotiation."""
+"""A server for a try, on loopback only, that does what a good static host does.
+
+Real 404s, JSON or HTML by content negotiation, pages compressed, parts of files, and no body where
+the client has it already.
+"""
 
 from __future__ import annotations
 
-import shutil
+import gzip
+import io
+import os
+import re
 from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 from urllib.parse import unquote, urlsplit
 
 from ci.errors import UsageError
-from index.render import JSON_PAGE
+from index.page import JSON_PAGE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from io import BufferedIOBase
     from pathlib import Path
 
 LOOPBACK: Final = "127.0.0.1"
+
+_BLOCK: Final = 1 << 16
 
 _JSON: Final = "application/vnd.pypi.simple.v1+json"
 _HTML: Final = "application/vnd.pypi.simple.v1+html"
@@ -28,6 +38,10 @@ _REPRESENTATIONS: Final = {
     _HTML: (_HTML, "application/vnd.pypi.simple.latest+html"),
     _JSON: (_JSON, "application/vnd.pypi.simple.latest+json"),
 }
+# What shrinks; wheels are compressed already.
+_COMPRESSED: Final = frozenset({".css", ".html", ".js", ".json", ".jsonl", ".metadata", ".v1_json"})
+# RFC 9110, 14.1.2: one range, "<first>-<last>", "<first>-" or "-<length of the end>".
+_RANGE: Final = re.compile(r"bytes=(?:(?P<first>\d+)-(?P<last>\d*)|-(?P<end>\d+))")
 _TYPES: Final = {
     ".html": "text/html; charset=utf-8",
     ".json": "application/json",
@@ -44,12 +58,7 @@ def negotiate(accept: str, offers: Sequence[str] = tuple(_REPRESENTATIONS)) -> s
     q-value the first of ``offers`` is chosen. An empty header accepts everything.
     """
     ranges = _ranges(accept)
-    weights = {
-        offer: max(
-            (_weight(name, ranges) for name in _REPRESENTATIONS.get(offer, (offer,))), default=0.0
-        )
-        for offer in offers
-    }
+    weights = {offer: _weight(_REPRESENTATIONS.get(offer, (offer,)), ranges) for offer in offers}
     best = max(weights.values())
     return next(offer for offer in offers if weights[offer] == best) if best > 0 else None
 
@@ -75,12 +84,44 @@ def _quality(text: str) -> float:
         return 0.0
 
 
-def _weight(name: str, ranges: dict[str, float]) -> float:
-    main = name.partition("/")[0]
-    for candidate in (name, f"{main}/*", "*/*"):
-        if candidate in ranges:
-            return ranges[candidate]
-    return 0.0
+def _weight(names: Sequence[str], ranges: dict[str, float]) -> float:
+    named = [ranges[name] for name in names if name in ranges]
+    if named:
+        return max(named)
+    main = names[0].partition("/")[0]
+    return ranges.get(f"{main}/*", ranges.get("*/*", 0.0))
+
+
+def takes_gzip(accept_encoding: str) -> bool:
+    """Say whether an ``Accept-Encoding`` header admits gzip; without one nothing is compressed."""
+    ranges = _ranges(accept_encoding) if accept_encoding.strip() else {}
+    return ranges.get("gzip", ranges.get("*", 0.0)) > 0
+
+
+def part_of(header: str, size: int) -> range | None:
+    """Return the bytes that a ``Range`` header asks for, None where all are to be sent.
+
+    A header that is not understood, or that asks for several ranges, is passed over, as RFC 9110
+    permits. An empty range means that it asks for nothing that is there.
+    """
+    match = _RANGE.fullmatch(header.strip())
+    if match is None:
+        return None
+    if match["end"]:
+        return range(max(0, size - int(match["end"])), size)
+    first = int(match["first"])
+    last = int(match["last"]) if match["last"] else size - 1
+    if match["last"] and last < first:
+        return None
+    return range(first, min(last + 1, size)) if first < size else range(0)
+
+
+def _copy(source: BinaryIO, target: BufferedIOBase, part: range) -> None:
+    source.seek(part.start)
+    left = len(part)
+    while left and (block := source.read(min(left, _BLOCK))):
+        target.write(block)
+        left -= len(block)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -149,26 +190,68 @@ class _Handler(BaseHTTPRequestHandler):
             self._missing(body=body)
             return
         with file:
-            size = file.seek(0, 2)
-            file.seek(0)
-            self._head(status, kind or _TYPES.get(path.suffix, "application/octet-stream"), size)
-            if varies:
-                self.send_header("Vary", "Accept")
+            stat = os.fstat(file.fileno())
+            shrinks = path.suffix in _COMPRESSED
+            # Parts are always those of the file as it is.
+            packed = shrinks and "Range" not in self.headers and self._takes_gzip()
+            source = io.BytesIO(gzip.compress(file.read(), mtime=0)) if packed else file
+            tag = f'"{stat.st_mtime_ns:x}-{stat.st_size:x}{"-gzip" * packed}"'
+            size = source.seek(0, os.SEEK_END)
+            part = range(size)
+            if status == HTTPStatus.OK:
+                status, part = self._condition(tag, size)
+            self._head(status, len(part), body=body)
+            self.send_header("ETag", tag)
+            self.send_header("Accept-Ranges", "none" if packed else "bytes")
+            if varies or shrinks:
+                named = ["Accept"] * varies + ["Accept-Encoding"] * shrinks
+                self.send_header("Vary", ", ".join(named))
+            if packed:
+                self.send_header("Content-Encoding", "gzip")
+            if status == HTTPStatus.PARTIAL_CONTENT:
+                self.send_header("Content-Range", f"bytes {part.start}-{part.stop - 1}/{size}")
+            if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+                self.send_header("Content-Range", f"bytes */{size}")
+            if status != HTTPStatus.NOT_MODIFIED:
+                kind = kind or _TYPES.get(path.suffix, "application/octet-stream")
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(part)))
             self.end_headers()
             if body:
-                shutil.copyfileobj(file, self.wfile)
+                _copy(source, self.wfile, part)
 
-    def _head(self, status: HTTPStatus, kind: str, size: int) -> None:
+    def _takes_gzip(self) -> bool:
+        return takes_gzip(",".join(self.headers.get_all("Accept-Encoding") or ()))
+
+    def _condition(self, tag: str, size: int) -> tuple[HTTPStatus, range]:
+        """Return the status, and the bytes to send, that the request's conditions lead to."""
+        known = {each.strip().removeprefix("W/") for each in self._header("If-None-Match")}
+        if tag in known or "*" in known:
+            return HTTPStatus.NOT_MODIFIED, range(0)
+        wanted = self.headers.get("Range")
+        # If-Range: the part is wanted only of the file that the rest came from.
+        fits = self.headers.get("If-Range", tag).strip() == tag
+        part = part_of(wanted, size) if wanted and fits and self.command == "GET" else None
+        if part is None:
+            return HTTPStatus.OK, range(size)
+        if not part:
+            return HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, part
+        return HTTPStatus.PARTIAL_CONTENT, part
+
+    def _header(self, name: str) -> list[str]:
+        return ",".join(self.headers.get_all(name) or ()).split(",")
+
+    def _head(self, status: HTTPStatus, size: int, *, body: bool) -> None:
         self.send_response(status)
-        self._log(f"{self.command} {self.path} {status.value} {size}")
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(size))
+        self._log(f"{self.command} {self.path} {status.value} {size if body else 0}")
         # A site for a try changes under its clients: they may keep pages, but must ask again.
         self.send_header("Cache-Control", "no-cache")
 
     def _text(self, status: HTTPStatus, text: str, *, body: bool) -> None:
         content = text.encode()
-        self._head(status, "text/plain; charset=utf-8", len(content))
+        self._head(status, len(content), body=body)
+        self.send_header("Content-Type", "text/plain; charset=utf-8")
+        self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         if body:
             self.wfile.write(content)

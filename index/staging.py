@@ -77,6 +77,21 @@ def replacing(target: Path) -> Iterator[Path]:
             shutil.rmtree(staged, ignore_errors=True)
 
 
+def replace_file(path: Path, content: bytes) -> None:
+    """Put new content into a file in one step: a reader sees the old file or the new one."""
+    staged = unfinished(path)
+    with staged.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    staged.replace(path)
+
+
+def unfinished(path: Path) -> Path:
+    """Return where `replace_file` writes, and what it leaves there if it is killed."""
+    return path.with_name(f".{path.name}.new")
+
+
 def _old(target: Path) -> Path:
     return target.with_name(f".{target.name}.old")
 

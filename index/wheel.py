@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Final
 
 from packaging.metadata import Metadata, parse_email
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+from variantlib.constants import VALIDATION_WHEEL_NAME_REGEX, VARIANT_DIST_INFO_FILENAME
+from variantlib.errors import ValidationError
+from variantlib.variant_dist_info import VariantDistInfo
 
 from ci.errors import WheelError
 
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PROJECT: Final = "llama-cpp-python"
+# The index whose wheels an installer chooses from by itself; also their version label.
+AUTO: Final = "auto"
 
 # Platform tags as the specification of "platform compatibility tags" has them: manylinux2014_x86_64
 # and manylinux_2_17_x86_64 are two spellings of one, win_amd64 has no version at all.
@@ -26,17 +31,30 @@ _PLATFORM_TAG: Final = re.compile(
     r"(?P<system>manylinux|musllinux|macosx|win)(?:\d+|_\d+_\d+)?_(?P<machine>[a-z]\w*)"
 )
 _REBUILD: Final = "build it again with `nox -s build`; never edit a finished wheel"
+_RELABEL: Final = "make it again with `python -m ci auto`"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """What a variant wheel says of itself (PEP 825): its label and its properties.
+
+    ``properties`` are values by feature by namespace.
+    """
+
+    label: str
+    properties: dict[str, dict[str, tuple[str, ...]]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class WheelName:
-    """What the file name of a wheel says."""
+    """What the file name of a wheel says; ``variant`` is the label of a wheel variant."""
 
     file: str
     project: str
     version: str
     label: str
     platform: str
+    variant: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +67,8 @@ class Wheel:
     size: int
     metadata: bytes
     requires_python: str | None
+    requires: tuple[str, ...] = ()
+    variant: Variant | None = None
 
     @property
     def metadata_sha256(self) -> str:
@@ -63,8 +83,9 @@ def parse_name(file: str) -> WheelName:
         WheelError: It is not a wheel's name, of another project, without a version label, not
             ``py3-none``, or for no platform that we know.
     """
+    plain, variant = _split_variant(file)
     try:
-        project, version, build, tags = parse_wheel_filename(file)
+        project, version, build, tags = parse_wheel_filename(plain)
     except InvalidWheelFilename as error:
         what = f"{file}: not the file name of a wheel ({error})"
         raise WheelError(what, cure=_REBUILD) from error
@@ -94,7 +115,16 @@ def parse_name(file: str) -> WheelName:
         version=str(version),
         label=version.local,
         platform="".join(platform for platform in platforms if platform),
+        variant=variant,
     )
+
+
+def _split_variant(file: str) -> tuple[str, str | None]:
+    """Split off the variant label, which ``packaging`` refuses at the end of a name (PEP 825)."""
+    match = VALIDATION_WHEEL_NAME_REGEX.fullmatch(file)
+    if match is None or match["variant_label"] is None:
+        return file, None
+    return f"{match['base_wheel_name']}.whl", match["variant_label"]
 
 
 def _platform_of(tag: str) -> str | None:
@@ -134,6 +164,40 @@ def read_metadata(path: Path, *, name: WheelName) -> bytes:
         raise WheelError(what, cure=_REBUILD) from error
 
 
+def read_variant(path: Path, *, name: WheelName) -> Variant | None:
+    """Return what a wheel says of itself as a variant, None where it is a plain one.
+
+    Raises:
+        WheelError: It and its file name do not agree on that, or its variant.json is malformed.
+    """
+    member = f"{'-'.join(name.file.split('-')[:2])}.dist-info/{VARIANT_DIST_INFO_FILENAME}"
+    try:
+        with zipfile.ZipFile(path) as archive:
+            text = archive.read(member) if member in archive.namelist() else None
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        what = f"{path}: truncated or damaged archive ({error})"
+        raise WheelError(what, cure=_RELABEL) from error
+    if name.variant is None:
+        if text is not None:
+            what = f"{path}: it holds {member}, but its name has no variant label"
+            raise WheelError(what, cure=_RELABEL)
+        return None
+    if text is None:
+        what = f"{path}: its name has the variant label {name.variant}, but there is no {member}"
+        raise WheelError(what, cure=_RELABEL)
+    try:
+        said = VariantDistInfo(text, name.variant).variant_desc.to_dict()
+    except (ValidationError, ValueError) as error:
+        raise WheelError(f"{path}: {member}: {error}", cure=_RELABEL) from error
+    return Variant(
+        label=name.variant,
+        properties={
+            namespace: {feature: tuple(values) for feature, values in features.items()}
+            for namespace, features in said.items()
+        },
+    )
+
+
 def read_wheel(path: Path) -> Wheel:
     """Read a wheel and see that its name and its METADATA agree.
 
@@ -168,4 +232,6 @@ def read_wheel(path: Path) -> Wheel:
         size=size,
         metadata=metadata,
         requires_python=fields.get("requires_python"),
+        requires=tuple(fields.get("requires_dist", ())),
+        variant=read_variant(path, name=name),
     )

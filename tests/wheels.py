@@ -8,9 +8,13 @@ import json
 import zipfile
 from typing import TYPE_CHECKING
 
+from ci.wheel import library_names
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from ci.table import Target
 
 MANYLINUX = "manylinux2014_x86_64.manylinux_2_17_x86_64"
 
@@ -120,4 +124,40 @@ def write_proven_wheel(
     system = last.split("_")[0].rstrip("0123456789")
     machine = next(m for m in ("x86_64", "aarch64", "arm64", "amd64") if last.endswith(m))
     write_report(wheel, backend=backend, platform=f"{system}_{machine}")
+    return wheel
+
+
+def write_built_wheel(folder: Path, target: Target, *, marker: str = "") -> Path:
+    """Write a wheel of a target with what a build puts into one, and a report that it passed.
+
+    It holds build info, an SBOM, stand-ins of the libraries, and ``marker``, which
+    makes its bytes others.
+    """
+    backend, platform = target.backend.name, target.platform
+    version = f"0.3.100+{backend}"
+    stems = ["llama", *(f"ggml-cpu-{name}" for name in platform.cpu_variants)]
+    component = {
+        "name": "llama-cpp-python",
+        "purl": f"pkg:pypi/llama-cpp-python@0.3.100%2B{backend}",
+        "version": version,
+    }
+    bom = {"bomFormat": "CycloneDX", "metadata": {"component": component}}
+    info = f"llama_cpp_python-{version}.dist-info"
+    wheel = write_wheel(
+        folder,
+        {
+            "llama_cpp/__init__.py": f'marker = "{marker}"\n',
+            # the spaces are CMake's
+            "llama_cpp/_build_info.json": f'{{\n  "backend" : "{backend}",\n'
+            f'  "llama_cpp_version" : "0.5.0-dev",\n  "version" : "{version}"\n}}\n',
+            **{
+                f"llama_cpp/lib/{library}": f"stand-in {library}"
+                for library in library_names(stems, platform.system)
+            },
+            f"{info}/sboms/llama-cpp-python.cdx.json": f"{json.dumps(bom, indent=2)}\n",
+        },
+        version=version,
+        platform=platform.wheel_tag,
+    )
+    write_report(wheel, backend=backend, platform=platform.name)
     return wheel

@@ -13,57 +13,26 @@ import sys
 import time
 import tomllib
 import venv
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
-from packaging.tags import platform_tags
 
-from ci.table import load_table
+from tests.installers.clients import write_pyproject
+from tests.installers.served import ROOT, Served, isolated, running_platform, update
 from tests.wheels import write_proven_wheel, write_wheel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-ROOT: Final = Path(__file__).resolve().parents[2]
 DIST: Final = ROOT / "dist"
 PAGE: Final = "whl/cpu/llama-cpp-python"
-NAME_START: Final = "llama_cpp_python-0.3.100%2Bcpu-py3-none-"
-# 2026-11-21T12:00:00Z
-EPOCH: Final = "1795262400"
 
 
-def running_platform() -> str:
-    """Return the tag of the running platform as our table has it."""
-    ours = {platform.wheel_tag for platform in load_table().platforms.values()}
-    return next(tag for tag in platform_tags() if tag in ours)
-
-
-@pytest.fixture(scope="module")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
     """Return an environment in which nothing of this machine says where packages come from."""
-    home = tmp_path_factory.mktemp("home")
-    kept = {
-        name: os.environ[name]
-        for name in ("PATH", "SYSTEMROOT", "TEMP", "TMP", "TMPDIR")
-        if name in os.environ
-    }
-    return {
-        **kept,
-        "HOME": str(home),
-        "USERPROFILE": str(home),
-        "APPDATA": str(home),
-        "XDG_CONFIG_HOME": str(home),
-        "NO_PROXY": "127.0.0.1",
-        "PIP_CONFIG_FILE": os.devnull,
-        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-        "PIP_NO_CACHE_DIR": "1",
-        "UV_NO_CONFIG": "1",
-        "UV_PYTHON_DOWNLOADS": "never",
-        "UV_PYTHON": sys.executable,
-        "SOURCE_DATE_EPOCH": EPOCH,
-    }
+    return {**isolated(tmp_path / "home"), "UV_PYTHON": sys.executable}
 
 
 def run(
@@ -82,88 +51,32 @@ def run(
     return done
 
 
-@dataclass(frozen=True, kw_only=True)
-class Index:
-    """A site that is being served, and the log of its requests."""
-
-    site: Path
-    url: str
-    log: Path
-
-    @property
-    def cpu(self) -> str:
-        return f"{self.url}whl/cpu/"
-
-    def requests(self) -> list[str]:
-        """Return the requests so far: ``GET PATH STATUS SIZE``."""
-        return self.log.read_text(encoding="utf-8").splitlines()
-
-    def wheels_served(self) -> list[str]:
-        return [line for line in self.requests() if re.search(r"\.whl \d+ \d+$", line)]
-
-    def metadata_served(self) -> list[str]:
-        return [line for line in self.requests() if re.search(r"\.whl\.metadata \d+ \d+$", line)]
-
-
-class Served:
-    """``python -m index serve`` as a process."""
-
-    def __init__(self, site: Path, folder: Path, env: Mapping[str, str]) -> None:
-        log = folder / "requests.log"
-        with log.open("wb") as stream:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "index", "serve", "--root", str(site), "--port", "0"],
-                cwd=ROOT,
-                env=dict(env),
-                stdout=subprocess.PIPE,
-                stderr=stream,
-                text=True,
-            )
-        assert self.process.stdout is not None
-        first = self.process.stdout.readline()
-        found = re.search(r"http://127\.0\.0\.1:\d+/", first)
-        assert found is not None, first + log.read_text(encoding="utf-8")
-        self.index = Index(site=site, url=found[0], log=log)
-
-    def stop(self) -> None:
-        self.process.terminate()
-        self.process.wait(timeout=30)
-        assert self.process.stdout is not None
-        self.process.stdout.close()
+def asked(served: Served, ending: str) -> list[str]:
+    """Return the files that were asked for, by the end of their names."""
+    return [request.path for request in served.requests() if request.path.endswith(ending)]
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> Path:
-    """Make a site with two versions for the CPU and one for CUDA, made by the commands."""
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a site with two versions for the CPU, made by the commands."""
     folder = tmp_path_factory.mktemp("index")
-    for version in ("0.3.99+cpu", "0.3.100+cpu", "0.3.100+cu128"):
-        backend = version.partition("+")[2]
-        write_proven_wheel(
-            folder / "dist", backend=backend, version=version, platform=running_platform()
-        )
-    update(folder / "dist", folder, environment)
-    return folder / "site"
-
-
-def update(dist: Path, folder: Path, env: Mapping[str, str]) -> None:
-    """Make ``folder/site`` of the wheels in ``dist``, as `nox -s index` does."""
-    files = ["--catalogue", f"{folder}/catalogue.jsonl", "--out", f"{folder}/site"]
-    run(sys.executable, "-m", "index", "update", "--wheels", dist, *files, env=env)
+    for version in ("0.3.99+cpu", "0.3.100+cpu"):
+        write_proven_wheel(folder / "dist", version=version, platform=running_platform())
+    return update(folder / "dist", folder, isolated(folder))
 
 
 @pytest.fixture(params=["json", "html"])
 def index(
     request: pytest.FixtureRequest, site: Path, tmp_path: Path, environment: dict[str, str]
-) -> Iterator[Index]:
+) -> Iterator[Served]:
     """Serve the site with both kinds of pages (installers take JSON), then with HTML alone."""
     copy = tmp_path / "served"
     shutil.copytree(site, copy)
     if request.param == "html":
         for page in copy.rglob("index.v1_json"):
             page.unlink()
-    served = Served(copy, tmp_path, environment)
-    yield served.index
-    served.stop()
+    with Served(copy, tmp_path / "requests.log", environment) as served:
+        yield served
 
 
 @pytest.fixture
@@ -187,91 +100,30 @@ def uv(*arguments: str | Path) -> list[str | Path]:
     return [sys.executable, "-m", "uv", *arguments]
 
 
-@pytest.fixture
-def uv_environment(environment: dict[str, str], tmp_path: Path) -> dict[str, str]:
-    return {**environment, "UV_CACHE_DIR": str(tmp_path / "uv-cache"), "UV_LINK_MODE": "copy"}
-
-
-def test_pip_installs(index: Index, python: Path, environment: dict[str, str]) -> None:
-    run(
-        *pip(python, "install", "--index-url", index.cpu, "llama-cpp-python>=0.3,<0.4"),
-        env=environment,
-    )
-
-    assert installed(python, environment) == "0.3.100+cpu"
-    page = index.site / PAGE / "index.v1_json"
-    kind = page if page.is_file() else page.with_name("index.html")
-    assert f"GET /{PAGE}/ 200 {kind.stat().st_size}" in index.requests()
-    assert [line.split("/")[-1].startswith(NAME_START) for line in index.wheels_served()] == [True]
-
-
 def test_pip_resolves_with_metadata_only(
-    index: Index, python: Path, environment: dict[str, str]
+    index: Served, python: Path, environment: dict[str, str]
 ) -> None:
     done = run(
-        *pip(python, "install", "--dry-run", "--index-url", index.cpu, "llama-cpp-python"),
+        *pip(python, "install", "--dry-run", "--index-url", index.index("cpu"), "llama-cpp-python"),
         env=environment,
     )
 
     assert "Would install llama-cpp-python-0.3.100+cpu" in done.stdout
-    assert len(index.metadata_served()) == 1
-    assert index.wheels_served() == []
-
-
-def test_pip_switches_to_an_exact_label_and_back(
-    index: Index, python: Path, environment: dict[str, str]
-) -> None:
-    seen = []
-    for backend in ("cpu", "cu128", "cpu"):
-        address = f"{index.url}whl/{backend}/"
-        wanted = f"llama-cpp-python==0.3.100+{backend}"
-        run(*pip(python, "install", "--index-url", address, wanted), env=environment)
-        seen.append(installed(python, environment))
-
-    assert seen == ["0.3.100+cpu", "0.3.100+cu128", "0.3.100+cpu"]
-
-
-def test_uv_pip_installs(index: Index, python: Path, uv_environment: dict[str, str]) -> None:
-    run(
-        *uv("pip", "install", "--python", python, "--index-url", index.cpu, "llama-cpp-python"),
-        env=uv_environment,
-    )
-
-    assert installed(python, uv_environment) == "0.3.100+cpu"
-    page = index.site / PAGE / "index.v1_json"
-    kind = page if page.is_file() else page.with_name("index.html")
-    assert f"GET /{PAGE}/ 200 {kind.stat().st_size}" in index.requests()
-    assert len(index.wheels_served()) == 1
-
-
-@pytest.fixture
-def project(tmp_path: Path, index: Index) -> Path:
-    folder = tmp_path / "project"
-    folder.mkdir()
-    (folder / "pyproject.toml").write_text(
-        "[project]\n"
-        'name = "downstream"\n'
-        'version = "1"\n'
-        'requires-python = ">=3.9"\n'
-        'dependencies = ["llama-cpp-python>=0.3,<0.4"]\n'
-        "[[tool.uv.index]]\n"
-        'name = "ours"\n'
-        f'url = "{index.cpu}"\n'
-        "default = true\n",
-        encoding="utf-8",
-    )
-    return folder
+    assert len(asked(index, ".metadata")) == 1
+    assert asked(index, ".whl") == []
 
 
 def test_uv_locks_with_metadata_only_and_syncs(
-    index: Index, project: Path, uv_environment: dict[str, str]
+    index: Served, environment: dict[str, str], tmp_path: Path
 ) -> None:
-    # A project reads its own [tool.uv], which UV_NO_CONFIG would keep it from.
-    env = {name: value for name, value in uv_environment.items() if name != "UV_NO_CONFIG"}
-    run(*uv("lock"), env=env, cwd=project)
+    project = tmp_path / "project"
+    project.mkdir()
+    default = f'[[tool.uv.index]]\nname = "ours"\nurl = "{index.index("cpu")}"\ndefault = true\n'
+    write_pyproject(project, default)
+    run(*uv("lock"), env=environment, cwd=project)
 
-    assert len(index.metadata_served()) == 1
-    assert index.wheels_served() == []
+    assert len(asked(index, ".metadata")) == 1
+    assert asked(index, ".whl") == []
     lock = tomllib.loads((project / "uv.lock").read_text(encoding="utf-8"))
     (package,) = (each for each in lock["package"] if each["name"] == "llama-cpp-python")
     (wheel,) = (path for path in (index.site / PAGE).glob("*0.3.100+cpu*.whl"))
@@ -284,42 +136,26 @@ def test_uv_locks_with_metadata_only_and_syncs(
         "upload-time": "2026-11-21T12:00:00Z",
     }
 
-    run(*uv("sync", "--locked"), env=env, cwd=project)
+    run(*uv("sync", "--locked"), env=environment, cwd=project)
 
     scripts = project / ".venv" / ("Scripts" if os.name == "nt" else "bin")
-    assert installed(scripts / "python", env) == "0.3.100+cpu"
+    assert installed(scripts / "python", environment) == "0.3.100+cpu"
 
 
 def test_uv_knows_the_upload_time(
-    index: Index, uv_environment: dict[str, str], tmp_path: Path
+    index: Served, environment: dict[str, str], tmp_path: Path
 ) -> None:
     requirements = tmp_path / "requirements.in"
     requirements.write_text("llama-cpp-python\n", encoding="utf-8")
-    options = ["--index-url", index.cpu, "--no-header", "--no-annotate", "--exclude-newer"]
+    options = ["--index-url", index.index("cpu"), "--no-header", "--no-annotate", "--exclude-newer"]
     compile_ = uv("pip", "compile", requirements, *options)
 
-    after = run(*compile_, "2026-11-21T12:00:01Z", env=uv_environment)
-    before = run(*compile_, "2026-11-21T12:00:00Z", env=uv_environment, status=1)
+    after = run(*compile_, "2026-11-21T12:00:01Z", env=environment)
+    before = run(*compile_, "2026-11-21T12:00:00Z", env=environment, status=1)
 
     assert after.stdout == "llama-cpp-python==0.3.100+cpu\n"
     assert before.stdout == ""
     assert "No solution found" in before.stderr
-
-
-def test_an_unknown_project_is_asked_for_at_the_next_index(
-    index: Index, python: Path, uv_environment: dict[str, str], tmp_path: Path
-) -> None:
-    other = tmp_path / "other" / "numpy"
-    other.mkdir(parents=True)
-    (other / "index.html").write_text("<!DOCTYPE html><html><body></body></html>", encoding="utf-8")
-    indexes = ["--index", index.cpu, "--default-index", other.parent.as_uri()]
-
-    done = run(
-        *uv("pip", "install", "--python", python, *indexes, "numpy"), env=uv_environment, status=1
-    )
-
-    assert "GET /whl/cpu/numpy/ 404" in "\n".join(index.requests())
-    assert "there are no versions of numpy" in done.stderr
 
 
 @pytest.mark.build
@@ -328,13 +164,10 @@ def test_the_built_wheel_is_served_and_installed(
 ) -> None:
     wheels = [path.name for path in DIST.glob("*+cpu-*.whl")]
     assert wheels, "no wheel in dist/: build one with `nox -s build -- --backend cpu`"
-    update(DIST, tmp_path, environment)
-    served = Served(tmp_path / "site", tmp_path, environment)
-    try:
-        wanted = ["install", "--index-url", served.index.cpu, "llama-cpp-python"]
+    site = update(DIST, tmp_path, environment)
+    with Served(site, tmp_path / "requests.log", environment) as served:
+        wanted = ["install", "--index-url", served.index("cpu"), "llama-cpp-python"]
         run(*pip(python, *wanted), env=environment)
-    finally:
-        served.stop()
 
     code = "import llama_cpp; print(llama_cpp.__version__, llama_cpp.__file__)"
     version, file = run(python, "-I", "-c", code, env=environment, cwd=tmp_path).stdout.split()
@@ -345,7 +178,7 @@ def test_the_built_wheel_is_served_and_installed(
 @pytest.mark.parametrize("installer", ["pip", "uv"])
 @pytest.mark.parametrize("spoiled", ["wheel", "metadata"])
 def test_installers_refuse_other_bytes_than_the_page_says(
-    index: Index, python: Path, uv_environment: dict[str, str], spoiled: str, installer: str
+    index: Served, python: Path, environment: dict[str, str], spoiled: str, installer: str
 ) -> None:
     folder = index.site / PAGE
     (wheel,) = folder.glob("*0.3.100+cpu*.whl")
@@ -354,12 +187,12 @@ def test_installers_refuse_other_bytes_than_the_page_says(
     else:
         with wheel.with_name(f"{wheel.name}.metadata").open("ab") as file:
             file.write(b"Requires-Dist: evil\n")
-    options = ["install", "--index-url", index.cpu, "llama-cpp-python==0.3.100+cpu"]
+    options = ["install", "--index-url", index.index("cpu"), "llama-cpp-python==0.3.100+cpu"]
     command = (
         pip(python, *options) if installer == "pip" else uv("pip", *options, "--python", python)
     )
 
-    done = run(*command, env=uv_environment, status=1)
+    done = run(*command, env=environment, status=1)
 
     assert re.search("do not match the hashes|hash mismatch|mismatched hash", done.stderr.lower())
     assert not list(python.parent.parent.rglob("evil.py"))
@@ -395,7 +228,7 @@ def test_killed_at_any_point_the_site_is_the_old_or_the_new_one(
     assert -signal.SIGKILL in ends
     run(*command, env=environment)
     assert len(assert_whole(site)) == 25
-    left = {path.name for path in tmp_path.iterdir()}
+    left = {path.name for path in tmp_path.iterdir()} - {"home"}
     assert left == {"dist", "site", "catalogue.jsonl"}
 
 

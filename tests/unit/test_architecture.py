@@ -17,8 +17,8 @@ LAYERS = [
     {"ci.wheel", "ci.download", "ci.host", "ci.interpreters", "ci.compiler", "ci.instructions", "ci.library",
      "ci.sbom", "ci.abi"},
     {"ci.vendor", "ci.repair", "ci.check", "ci.smoke", "ci.matrix", "ci.emulation",
-     "ci.fresh_root", "ci.reproduce"},
-    {"ci.build", "ci.docs"},
+     "ci.fresh_root", "ci.relabel", "ci.reproduce"},
+    {"ci.build", "ci.docs", "ci.upload"},
     {"ci.__main__"},
 ]  # fmt: skip
 

@@ -90,6 +90,55 @@ REBUILD: dict[str, object] = {
     "ratio": 11.4,
 }
 
+
+def lock(index: str, *, requests: int, page: int, wheel: int) -> dict[str, object]:
+    return {
+        "client": "uv",
+        "client_version": "0.13.8",
+        "index": index,
+        "versions": 10,
+        "requests": requests,
+        "bytes": page + wheel,
+        "page_bytes": page,
+        "metadata_bytes": 0,
+        "wheel_bytes": wheel,
+    }
+
+
+REQUESTS: dict[str, object] = {
+    "date": "2026-11-21T03:00:00Z",
+    "platforms": 8,
+    "goal_bytes": 30_000,
+    "most_bytes": 7337,
+    "met": True,
+    "locks": [
+        lock("ours", requests=2, page=7337, wheel=0),
+        lock("bare", requests=3, page=1000, wheel=16_069),
+    ],
+}
+
+CATALOGUE: dict[str, object] = {
+    "date": "2026-11-21T05:00:00Z",
+    "cpu": "A CPU",
+    "python": "3.11.7",
+    "rounds": 5,
+    "sizes": [
+        {
+            "wheels": 1000,
+            "seconds": [0.1],
+            "microseconds_per_wheel": 100.4,
+            "peak_bytes": 64_700_000,
+        },
+        {"wheels": 10000, "seconds": [1.2], "microseconds_per_wheel": 120.0, "peak_bytes": 17e7},
+    ],
+    "ratio": 1.195,
+    "goal_ratio": 1.25,
+    "met": True,
+    "one_more": {"wheels": 10001, "seconds": 1.1, "files": 54, "changed": ["a", "b"]},
+    "beside": {"wheels": 1000, "seconds": 1.33, "peak_bytes": 65_000_000},
+    "beside_one_more": {"wheels": 1001, "seconds": 0.25, "files": 2056, "changed": ["a", "b", "c"]},
+}
+
 TABLE = """\
 Speed, 2026-11-21, A CPU, 2 threads, llama.cpp `0c1e57098`, comparison builds with g++ 12, \
 CPU variant `libggml-cpu-zen4.so`: tokens per second, medians of 9 rounds (prompt of 512 tokens, \
@@ -121,13 +170,46 @@ compiler cache empty, then warm (median of 3).
 
 | empty cache | warm cache | ratio | goal | met |
 | --: | --: | --: | --: | --- |
-| 240 s | 21 s | 11.4 | 5.0 | yes |"""
+| 240 s | 21 s | 11.4 | 5.0 | yes |
+
+What a lock costs on the wire, 2026-11-21, wheels for 8 platforms, pages compressed by the server: \
+this index, and one page of bare links to the same wheels.
+
+|  | versions | requests | bytes | bare: requests | bytes | of wheels |
+| --- | --: | --: | --: | --: | --: | --: |
+| uv 0.13.8 | 10 | 2 | 7,337 | 3 | 17,069 | 16,069 |
+
+| goal | under | most | met |
+| --- | --: | --: | --- |
+| bytes of a lock here | 30,000 | 7,337 | yes |
+
+Building the index, 2026-11-21, A CPU, Python 3.11.7: `python -m index build` into an empty folder, \
+medians of 5 rounds without the start of Python; the wheels lie elsewhere.
+
+| wheels | seconds | µs per wheel | peak memory |
+| --: | --: | --: | --: |
+| 1,000 | 0.10 | 100 | 65 MB |
+| 10,000 | 1.20 | 120 | 170 MB |
+
+| goal | at most | measured | met |
+| --- | --: | --: | --- |
+| time per wheel, 10,000 : 1,000 wheels | 1.25 | 1.20 | yes |
+
+| one wheel more | seconds | files of the site | of these new or changed |
+| --- | --: | --: | --: |
+| 10,001, the wheels elsewhere | 1.10 | 54 | 2 |
+| 1,001, the wheels beside the pages | 0.25 | 2,056 | 3 |
+
+The first build with 1,000 small wheels beside the pages takes 1.33 s. What one wheel more changes: \
+`a`, `b`, `c`."""
 
 
 def results_in(folder: Path) -> Path:
     results.write("speed", SPEED, folder)
     results.write("import", IMPORT, folder)
     results.write("rebuild", REBUILD, folder)
+    results.write("requests", REQUESTS, folder)
+    results.write("catalogue", CATALOGUE, folder)
     return folder
 
 

@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[3]
 VERBS = [
     *("vendor", "build", "repair", "check", "smoke", "matrix", "generate"),
-    *("reproduce", "emulate", "fresh-root"),
+    *("reproduce", "emulate", "fresh-root", "auto"),
 ]
 
 
@@ -64,6 +64,8 @@ def test_every_verb_has_help(verb: str) -> None:
             "cpu-win_amd64 is built on Windows x64; this machine is Linux x86-64",
         ),
         (["check", "/nowhere/x.whl"], 8, "x.whl is not the name of a wheel"),
+        (["auto", "/nowhere/x.whl"], 8, "x.whl is not the name of a wheel"),
+        (["auto", "--label", "cpu"], 2, "'cpu' is neither auto nor such as auto.1"),
         (["matrix", "--target", "amiga-*"], 2, "no target matches 'amiga-*'"),
         ([], 2, "the following arguments are required: VERB"),
         (["dance"], 2, "invalid choice: 'dance'"),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ci.errors import WheelError
-from ci.wheel import library_names, read_wheel, write_wheel
+from ci.wheel import library_names, read_wheel, split_variant, write_wheel
 
 NAME = "llama_cpp_python-0.3.100+cpu-py3-none-manylinux_2_17_x86_64.whl"
 INFO = "llama_cpp_python-0.3.100+cpu.dist-info"
@@ -139,3 +139,30 @@ def test_a_failed_write_leaves_the_old_wheel(wheel: Path) -> None:
 )
 def test_library_names(system: str, names: list[str]) -> None:
     assert library_names(["ggml", "llama"], system) == names
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        (NAME, (NAME, None)),
+        (NAME.replace(".whl", "-cu128.whl"), (NAME, "cu128")),
+        (NAME.replace(".whl", "-x86_64_v3.whl"), (NAME, "x86_64_v3")),
+        (NAME.replace("-py3", "-1-py3"), (NAME.replace("-py3", "-1-py3"), None)),
+        (NAME.replace("-py3", "-1-py3").replace(".whl", "-cu128.whl"), ("", "cu128")),
+        (NAME.replace(".whl", "-CU.whl"), (NAME.replace(".whl", "-CU.whl"), None)),
+        ("notes.txt", ("notes.txt", None)),
+    ],
+    ids=["plain", "cuda", "level", "build-tag", "both", "no-label", "no-wheel"],
+)
+def test_a_variant_label_is_split_off(name: str, parts: tuple[str, str | None]) -> None:
+    plain, label = parts
+    assert split_variant(name) == (plain or NAME.replace("-py3", "-1-py3"), label)
+
+
+def test_a_variant_is_read_like_any_wheel(tmp_path: Path) -> None:
+    path = tmp_path / NAME.replace(".whl", "-cu128.whl")
+    write_wheel(path, FILES)
+    read = read_wheel(path)
+    assert (read.variant, read.label, read.path.name) == ("cu128", "cpu", path.name)
+    assert read.tags == ("py3-none-manylinux_2_17_x86_64",)
+    assert read.record_problems() == []

@@ -10,7 +10,7 @@ from ci.errors import CatalogueError, PublishError, SmokeError, ToolchainError, 
 from ci.table import load_table
 from index import catalogue
 from index.staging import locked
-from tests.wheels import write_proven_wheel, write_report, write_wheel
+from tests.wheels import MANYLINUX, write_proven_wheel, write_report, write_wheel
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,12 +46,14 @@ def test_one_line_says_all_about_a_wheel(tmp_path: Path, file: Path) -> None:
         "size": wheel.stat().st_size,
         "upload_time": NOON,
         "requires_python": ">=3.9",
+        "requires": [],
         "metadata_sha256": hashlib.sha256(
             b"Metadata-Version: 2.4\nName: llama-cpp-python\nVersion: 0.3.100+cpu\n"
             b"Summary: A stand-in\nRequires-Python: >=3.9\n"
         ).hexdigest(),
         "report": {
             "sha256": hashlib.sha256(report.read_bytes()).hexdigest(),
+            "source": None,
             "date": "2026-11-21T02:00:00Z",
             "host": {"system": "Linux", "machine": "x86_64", "libc": "glibc 2.36", "cpu": "Xeon"},
             "interpreters": [
@@ -66,6 +68,7 @@ def test_one_line_says_all_about_a_wheel(tmp_path: Path, file: Path) -> None:
                 }
             ],
         },
+        "variant": None,
         "yanked": None,
         "url": None,
     }
@@ -267,12 +270,78 @@ def test_a_line_that_is_no_entry(tmp_path: Path, file: Path, line: bytes) -> Non
 def test_a_name_that_is_there_twice(tmp_path: Path, file: Path) -> None:
     wheel = write_proven_wheel(tmp_path)
     add(file, wheel)
-    file.write_bytes(file.read_bytes() * 2)
+    line = json.loads(file.read_bytes())
+    again = json.dumps({**line, "size": line["size"] + 1}).encode() + b"\n"
+    file.write_bytes(file.read_bytes() + again)
 
     with pytest.raises(CatalogueError) as caught:
         catalogue.load(file)
 
-    assert caught.value.what == f"{file}:2: {wheel.name} is there already"
+    assert caught.value.what == (
+        f"{file}:2: {wheel.name} is there already, and only yanked and url may change"
+    )
+
+
+def test_yank_and_back(tmp_path: Path, file: Path) -> None:
+    wheel = write_proven_wheel(tmp_path)
+    other = write_proven_wheel(tmp_path, backend="cu128")
+    add(file, wheel, other)
+    before = file.read_bytes()
+
+    (yanked,) = catalogue.yank(file, [wheel.name], reason="wrong answers on Zen 5")
+    text = file.read_bytes()
+    assert yanked.yanked == "wrong answers on Zen 5"
+    assert [entry.yanked for entry in catalogue.load(file)] == ["wrong answers on Zen 5", None]
+    assert text.startswith(before)
+
+    (back,) = catalogue.yank(file, ["0.3.100+cpu"], reason=None)
+    assert back.yanked is None
+    assert [entry.yanked for entry in catalogue.load(file)] == [None, None]
+    assert file.read_bytes().startswith(text)
+    assert [entry.name for entry in catalogue.load(file)] == [wheel.name, other.name]
+
+
+def test_a_version_means_all_its_wheels(tmp_path: Path, file: Path) -> None:
+    wheels = [write_proven_wheel(tmp_path, platform=tag) for tag in (MANYLINUX, "win_amd64")]
+    add(file, *wheels)
+
+    changed = catalogue.yank(file, ["0.3.100+cpu", wheels[0].name], reason="")
+
+    assert {entry.name for entry in changed} == {wheel.name for wheel in wheels}
+    assert all(entry.yanked == "" for entry in catalogue.load(file))
+
+
+def test_yanking_twice_writes_nothing(tmp_path: Path, file: Path) -> None:
+    wheel = write_proven_wheel(tmp_path)
+    add(file, wheel)
+    catalogue.yank(file, [wheel.name], reason="bad")
+    before = file.read_bytes()
+
+    assert catalogue.yank(file, [wheel.name], reason="bad") == ()
+    assert file.read_bytes() == before
+
+
+def test_yanking_what_is_not_there(tmp_path: Path, file: Path) -> None:
+    wheel = write_proven_wheel(tmp_path)
+    add(file, wheel)
+    before = file.read_bytes()
+
+    with pytest.raises(CatalogueError) as caught:
+        catalogue.yank(file, [wheel.name, "0.3.100"], reason="bad")
+
+    assert str(caught.value) == (
+        f"{file}: no wheel and no version is called 0.3.100\n"
+        "  -> the versions in it are: 0.3.100+cpu"
+    )
+    assert file.read_bytes() == before
+
+
+def test_a_yanked_wheel_is_still_known(tmp_path: Path, file: Path) -> None:
+    wheel = write_proven_wheel(tmp_path)
+    add(file, wheel)
+    catalogue.yank(file, [wheel.name], reason="bad")
+
+    assert add(file, wheel).known[0].yanked == "bad"
 
 
 def test_leaves_nothing_beside_the_catalogue(tmp_path: Path) -> None:

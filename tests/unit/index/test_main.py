@@ -9,6 +9,7 @@ from index.__main__ import main
 from tests.wheels import write_proven_wheel, write_report, write_wheel
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 NAME = "llama_cpp_python-0.3.100+cpu-py3-none-manylinux2014_x86_64.manylinux_2_17_x86_64.whl"
@@ -34,7 +35,7 @@ def test_add_then_build(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "index/catalogue.jsonl: 1 new, 0 known\n"
         f"known   {NAME}\n"
         "index/catalogue.jsonl: 0 new, 1 known\n"
-        f"site: 8 pages, 1 wheels here, 0 linked elsewhere, {size / 1e6:.1f} MB\n"
+        f"site: 10 pages, 1 wheels here, 0 linked elsewhere, {size / 1e6:.1f} MB; 12 files are new\n"
     )
     line = json.loads((here / "index" / "catalogue.jsonl").read_bytes())
     assert line["upload_time"] == "2026-11-21T12:00:00Z"
@@ -46,6 +47,25 @@ def test_update_does_both(here: Path) -> None:
     assert main(["update"]) == 0
 
     assert (here / "site" / "whl" / "cpu" / "llama-cpp-python" / NAME).is_file()
+
+
+def test_yank_and_unyank(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_proven_wheel(here / "dist")
+    main(["add", "dist"])
+    capsys.readouterr()
+
+    assert main(["yank", "--reason", "wrong answers", "0.3.100+cpu"]) == 0
+    assert main(["yank", "--reason", "wrong answers", NAME]) == 0
+    assert main(["unyank", NAME]) == 0
+
+    assert capsys.readouterr().out == (
+        f"yanked  {NAME}\n"
+        "index/catalogue.jsonl: 1 changed; `python -m index build` shows it\n"
+        "index/catalogue.jsonl: 0 changed; `python -m index build` shows it\n"
+        f"back    {NAME}\n"
+        "index/catalogue.jsonl: 1 changed; `python -m index build` shows it\n"
+    )
+    assert len((here / "index/catalogue.jsonl").read_bytes().splitlines()) == 3
 
 
 def test_options(here: Path) -> None:
@@ -84,6 +104,13 @@ def test_base_url_needs_no_wheels(here: Path) -> None:
             "error: index/catalogue.jsonl: no wheels are catalogued there\n"
             "  -> add some with `python -m index add dist`\n",
             id="no-catalogue",
+        ),
+        pytest.param(
+            ["yank", "--reason", "bad", "0.3.100+cpu"],
+            10,
+            "error: index/catalogue.jsonl: there is no catalogue\n"
+            "  -> give the catalogue with --catalogue\n",
+            id="yank-nothing",
         ),
         pytest.param(
             ["serve"],
@@ -145,7 +172,7 @@ def test_a_source_date_epoch_that_is_no_number(
     ("arguments", "message"),
     [
         pytest.param([], "the following arguments are required: COMMAND", id="nothing"),
-        pytest.param(["publish"], "invalid choice: 'publish'", id="command"),
+        pytest.param(["delete"], "invalid choice: 'delete'", id="command"),
         pytest.param(["build", "--colour"], "unrecognized arguments: --colour", id="option"),
         pytest.param(["add"], "the following arguments are required: WHEEL", id="no-wheel"),
         pytest.param(["serve", "--port", "http"], "invalid int value: 'http'", id="port"),
@@ -166,10 +193,97 @@ def test_usage_errors(
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["add", "build", "update", "serve"])
+@pytest.mark.parametrize("command", ["add", "build", "update", "yank", "unyank", "serve"])
 def test_every_command_has_help(capsys: pytest.CaptureFixture[str], command: str) -> None:
     with pytest.raises(SystemExit) as caught:
         main([command, "--help"])
 
     assert caught.value.code == 0
     assert f"usage: python -m index {command} " in capsys.readouterr().out
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    """Return every file of the site and the catalogue, hidden ones and half-written ones too."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.is_relative_to(folder / "dist")
+    }
+
+
+def other_metadata(dist: Path) -> None:
+    write_report(write_wheel(dist, version="0.3.101+cpu", metadata={"Version": "0.3.102+cpu"}))
+
+
+def other_name(dist: Path) -> None:
+    write_report(write_wheel(dist, version="0.3.101+cpu", metadata={"Name": "llama-cpp"}))
+
+
+def no_report(dist: Path) -> None:
+    write_wheel(dist, version="0.3.101+cpu")
+
+
+def failed_report(dist: Path) -> None:
+    write_report(write_wheel(dist, version="0.3.101+cpu"), passed=False)
+
+
+def report_of_other_bytes(dist: Path) -> None:
+    wheel = write_proven_wheel(dist, version="0.3.101+cpu")
+    wheel.write_bytes(write_wheel(dist / "x", {"a": "b"}, version="0.3.101+cpu").read_bytes())
+
+
+def duplicate(dist: Path) -> None:
+    write_report(write_wheel(dist, {"llama_cpp/__init__.py": "changed = True\n"}))
+
+
+def truncated_wheel(dist: Path) -> None:
+    wheel = write_proven_wheel(dist, version="0.3.101+cpu")
+    wheel.write_bytes(wheel.read_bytes()[:-60])
+    write_report(wheel)
+
+
+def truncated_line(dist: Path) -> None:
+    file = dist.parent / "index" / "catalogue.jsonl"
+    file.write_bytes(file.read_bytes()[:-9])
+
+
+def foreign_key(dist: Path) -> None:
+    file = dist.parent / "index" / "catalogue.jsonl"
+    file.write_bytes(file.read_bytes().replace(b'{"name"', b'{"colour":"red","name"'))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "status", "message"),
+    [
+        pytest.param(other_metadata, 8, "METADATA says llama-cpp-python 0.3.102+cpu", id="version"),
+        pytest.param(other_name, 8, "METADATA says llama-cpp 0.3.101+cpu", id="name"),
+        pytest.param(no_report, 9, "no smoke report", id="no-report"),
+        pytest.param(failed_report, 9, "failed on 3.13.1 (tokens)", id="failed-report"),
+        pytest.param(report_of_other_bytes, 9, "the report is about another wheel", id="report"),
+        pytest.param(duplicate, 10, "the catalogue knows this name with other bytes", id="bytes"),
+        pytest.param(truncated_wheel, 8, "truncated or damaged archive", id="truncated-wheel"),
+        pytest.param(truncated_line, 10, "catalogue.jsonl:1: the line is cut off", id="line"),
+        pytest.param(foreign_key, 10, "colour: Unexpected keyword argument", id="key"),
+    ],
+)
+def test_broken_inputs_stop_and_change_nothing(
+    here: Path,
+    capsys: pytest.CaptureFixture[str],
+    spoil: Callable[[Path], None],
+    status: int,
+    message: str,
+) -> None:
+    write_proven_wheel(here / "dist")
+    assert main(["update"]) == 0
+    write_proven_wheel(here / "dist", backend="cu128")
+    spoil(here / "dist")
+    before = snapshot(here)
+    capsys.readouterr()
+
+    assert main(["update"]) == status
+
+    said = capsys.readouterr()
+    assert message in said.err
+    assert "\n  -> " in said.err
+    assert "Traceback" not in said.err
+    assert snapshot(here) == before

@@ -9,7 +9,7 @@ import pytest
 
 from ci.errors import CatalogueError
 from ci.table import load_table
-from index.catalogue import Entry
+from index.catalogue import Entry, line_of
 from index.render import render
 from index.report import Host, Interpreter, Proof
 
@@ -24,9 +24,11 @@ CPU = Entry(
     size=10_300_000,
     upload_time="2026-11-21T12:00:00Z",
     requires_python=">=3.9",
+    requires=(),
     metadata_sha256="b" * 64,
     report=Proof(
         sha256="c" * 64,
+        source=None,
         date="2026-11-21T02:00:00Z",
         host=Host(system="Linux", machine="x86_64", libc="glibc 2.36", cpu="Xeon"),
         interpreters=(
@@ -41,6 +43,7 @@ CPU = Entry(
             ),
         ),
     ),
+    variant=None,
     yanked=None,
     url=None,
 )
@@ -125,11 +128,10 @@ def test_the_project_page_in_json() -> None:
                 "filename": "llama_cpp_python-0.3.100+cpu-py3-none-manylinux_2_17_x86_64.whl",
                 "url": "llama_cpp_python-0.3.100%2Bcpu-py3-none-manylinux_2_17_x86_64.whl",
                 "hashes": {"sha256": "a" * 64},
+                "requires-python": ">=3.9",
+                "core-metadata": {"sha256": "b" * 64},
                 "size": 10300000,
                 "upload-time": "2026-11-21T12:00:00Z",
-                "core-metadata": {"sha256": "b" * 64},
-                "yanked": False,
-                "requires-python": ">=3.9",
             },
         ],
     }
@@ -167,7 +169,9 @@ def test_the_project_list() -> None:
 def test_every_page_of_two_backends_and_none_of_the_others() -> None:
     assert list(render([CUDA, CPU], table=TABLE)) == [
         "404.html",
+        "SHA256SUMS",
         "backends.json",
+        "catalogue.jsonl",
         "index.html",
         "whl/cpu/index.html",
         "whl/cpu/index.v1_json",
@@ -190,54 +194,56 @@ def test_a_page_lists_the_wheels_of_its_backend_only() -> None:
 
 
 def test_backends_for_machines() -> None:
-    pages = render([CUDA, CPU, OLD, MAC], table=TABLE)
+    said = json.loads(render([CUDA, CPU, OLD, MAC], table=TABLE)["backends.json"])
 
-    assert json.loads(pages["backends.json"]) == {
-        "schema": 1,
-        "project": "llama-cpp-python",
-        "backends": [
-            {
-                "name": "cpu",
-                "family": "cpu",
-                "index": "whl/cpu/",
-                "newest": "0.3.100+cpu",
-                "wheels": [
-                    {
-                        "name": OLD.name,
-                        "version": "0.3.99+cpu",
-                        "platform": "manylinux_x86_64",
-                        "yanked": True,
-                    },
-                    {
-                        "name": MAC.name,
-                        "version": "0.3.100+cpu",
-                        "platform": "macosx_arm64",
-                        "yanked": False,
-                    },
-                    {
-                        "name": CPU.name,
-                        "version": "0.3.100+cpu",
-                        "platform": "manylinux_x86_64",
-                        "yanked": False,
-                    },
-                ],
-            },
-            {
-                "name": "cu128",
-                "family": "cuda",
-                "index": "whl/cu128/",
-                "newest": "0.3.100+cu128",
-                "wheels": [
-                    {
-                        "name": CUDA.name,
-                        "version": "0.3.100+cu128",
-                        "platform": "manylinux_x86_64",
-                        "yanked": False,
-                    }
-                ],
-            },
-        ],
+    assert (said["schema"], said["project"]) == (1, "llama-cpp-python")
+    assert [{k: v for k, v in each.items() if k != "wheels"} for each in said["backends"]] == [
+        {
+            "name": "cpu",
+            "title": "CPU",
+            "family": "cpu",
+            "retired": False,
+            "index": "whl/cpu/",
+            "newest": "0.3.100+cpu",
+        },
+        {
+            "name": "cu128",
+            "title": "NVIDIA CUDA 12.8",
+            "family": "cuda",
+            "retired": False,
+            "index": "whl/cu128/",
+            "newest": "0.3.100+cu128",
+        },
+    ]
+    assert [wheel["name"] for wheel in said["backends"][0]["wheels"]] == [
+        OLD.name,
+        MAC.name,
+        CPU.name,
+    ]
+    assert said["backends"][0]["wheels"][0] == {
+        "name": OLD.name,
+        "version": "0.3.99+cpu",
+        "platform": "manylinux_x86_64",
+        "variant": None,
+        "sha256": "d" * 64,
+        "size": 5,
+        "upload_time": "2026-11-21T12:00:00Z",
+        "yanked": "breaks <everything> & more",
+        "proven_on": ["3.13.1"],
     }
+
+
+def test_the_hashes_of_all_wheels() -> None:
+    assert render([CUDA, CPU], table=TABLE)["SHA256SUMS"].decode() == (
+        f"{'a' * 64}  {CPU.name}\n{'a' * 64}  {CUDA.name}\n"
+    )
+
+
+def test_the_catalogue_is_in_the_site() -> None:
+    pages = render([CPU], table=TABLE, history=b"as it was read\n")
+
+    assert pages["catalogue.jsonl"] == b"as it was read\n"
+    assert render([CPU], table=TABLE)["catalogue.jsonl"] == line_of(CPU)
 
 
 @pytest.mark.parametrize(
@@ -348,8 +354,9 @@ def test_a_backend_that_left_the_table() -> None:
 
 
 def test_no_template_is_left_unused() -> None:
-    source = Path(render.__code__.co_filename)
-    templates = {path.name for path in source.with_name("templates").iterdir()}
+    folder = Path(render.__code__.co_filename).parent
+    sources = "".join(path.read_text(encoding="utf-8") for path in folder.glob("*.py"))
+    templates = [path.name for path in (folder / "templates").iterdir()]
 
-    assert templates == {"404.html", "backends.html", "project.html", "projects.html", "site.html"}
-    assert all(f'"{name}"' in source.read_text(encoding="utf-8") for name in templates)
+    assert templates
+    assert [name for name in templates if f'"{name}"' not in sources] == []

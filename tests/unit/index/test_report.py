@@ -28,6 +28,7 @@ def test_summarises_what_was_proven(tmp_path: Path) -> None:
 
     assert read_proof(read_wheel(wheel), backend="cpu") == Proof(
         sha256=hashlib.sha256(report.read_bytes()).hexdigest(),
+        source=None,
         date="2026-11-21T02:00:00Z",
         host=Host(system="Linux", machine="x86_64", libc="glibc 2.36", cpu="Xeon"),
         interpreters=(
@@ -129,6 +130,14 @@ def test_something_else_than_a_report(tmp_path: Path, text: str, message: str) -
     report.write_text(text, encoding="utf-8")
 
     assert refusal(wheel).what.startswith(f"{report}: not a smoke report ({message}")
+
+
+def test_a_relabelled_wheel_names_what_was_proven(tmp_path: Path) -> None:
+    wheel = write_wheel(tmp_path)
+    source = {"wheel": "llama_cpp_python-0.3.100+cpu-py3-none-win_amd64.whl", "sha256": "0" * 64}
+    write_report(wheel, changes={"source": source})
+
+    assert read_proof(read_wheel(wheel), backend="cpu").source == "0" * 64
 
 
 def test_a_report_may_say_more(tmp_path: Path) -> None:

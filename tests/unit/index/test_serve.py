@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import http.client
 import json
 import threading
@@ -10,41 +11,19 @@ import pytest
 from ci.errors import UsageError
 from ci.table import load_table
 from index import catalogue
-from index.serve import Server, negotiate
+from index.serve import Server, negotiate, part_of, takes_gzip
 from index.site import build
+from tests.accept import ACCEPT, HTML, JSON, PLAIN
 from tests.wheels import write_proven_wheel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-JSON = "application/vnd.pypi.simple.v1+json"
-HTML = "application/vnd.pypi.simple.v1+html"
-PLAIN = "text/html"
 PAGE = "/whl/cpu/llama-cpp-python/"
 
 
-@pytest.mark.parametrize(
-    ("accept", "expected"),
-    [
-        pytest.param("", PLAIN, id="no-header"),
-        pytest.param("*/*", PLAIN, id="anything"),
-        pytest.param(JSON, JSON, id="json"),
-        pytest.param("application/vnd.pypi.simple.latest+json", JSON, id="latest-json"),
-        pytest.param("application/vnd.pypi.simple.latest+html", HTML, id="latest-html"),
-        pytest.param(f"{JSON}, {HTML}; q=0.1, text/html; q=0.01", JSON, id="pip"),
-        pytest.param(f"{JSON}, {HTML};q=0.2, text/html;q=0.01", JSON, id="uv"),
-        pytest.param(f"{HTML}; q=0.5, text/html;q=0.1", HTML, id="html-first"),
-        pytest.param("text/html,application/xhtml+xml,*/*;q=0.8", PLAIN, id="browser"),
-        pytest.param(f"{JSON};q=0, text/html;q=0.5", PLAIN, id="json-forbidden"),
-        pytest.param(f"{JSON};q=0, */*", PLAIN, id="specific-beats-wildcard"),
-        pytest.param("text/html;q=0.1, application/*", HTML, id="type-wildcard"),
-        pytest.param(f"TEXT/HTML;q=0.1, {JSON};Q=0.2", JSON, id="case"),
-        pytest.param(f"text/html;q=high, {JSON};q=0.1", JSON, id="bad-quality"),
-        pytest.param("application/json", None, id="plain-json"),
-        pytest.param("text/html;q=0", None, id="nothing-left"),
-    ],
-)
+@pytest.mark.parametrize(("accept", "expected"), ACCEPT)
 def test_negotiate(accept: str, expected: str | None) -> None:
     assert negotiate(accept) == expected
 
@@ -57,10 +36,15 @@ class Site:
         self.server = Server(root, port=0, log=self.log.append)
 
     def get(
-        self, path: str, *, accept: str | None = None, method: str = "GET"
+        self, path: str, *, accept: str | None = None, method: str = "GET", **headers: str
     ) -> tuple[int, http.client.HTTPMessage, bytes]:
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
         connection = http.client.HTTPConnection("127.0.0.1", self.server.server_port, timeout=10)
-        connection.request(method, path, headers={} if accept is None else {"Accept": accept})
+        # http.client itself asks for "identity", as curl does not and browsers do not.
+        connection.putrequest(method, path, skip_accept_encoding=True)
+        for name, value in {**({} if accept is None else {"Accept": accept}), **sent}.items():
+            connection.putheader(name, value)
+        connection.endheaders()
         response = connection.getresponse()
         body = response.read()
         connection.close()
@@ -94,7 +78,7 @@ def test_html_for_a_browser(site: Site, root: Path) -> None:
 
     assert status == 200
     assert headers["Content-Type"] == "text/html; charset=utf-8"
-    assert headers["Vary"] == "Accept"
+    assert headers["Vary"] == "Accept, Accept-Encoding"
     assert body == (root / PAGE[1:] / "index.html").read_bytes()
 
 
@@ -103,7 +87,7 @@ def test_json_for_who_asks_for_it(site: Site, root: Path) -> None:
 
     assert status == 200
     assert headers["Content-Type"] == JSON
-    assert headers["Vary"] == "Accept"
+    assert headers["Vary"] == "Accept, Accept-Encoding"
     assert body == (root / PAGE[1:] / "index.v1_json").read_bytes()
 
 
@@ -196,8 +180,129 @@ def test_logs_a_line_per_request(site: Site, root: Path) -> None:
     site.get("/none", method="HEAD")
 
     page = (root / PAGE[1:] / "index.html").stat().st_size
-    missing = (root / "404.html").stat().st_size
-    assert site.log == [f"GET {PAGE} 200 {page}", f"HEAD /none 404 {missing}"]
+    assert site.log == [f"GET {PAGE} 200 {page}", "HEAD /none 404 0"]
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ("", False),
+        ("gzip", True),
+        ("gzip, deflate, br", True),
+        ("identity", False),
+        ("gzip;q=0", False),
+        ("br, *", True),
+        ("*;q=0", False),
+    ],
+)
+def test_who_takes_gzip(header: str, expected: bool) -> None:
+    assert takes_gzip(header) is expected
+
+
+def test_pages_are_compressed_for_who_takes_it(site: Site, root: Path) -> None:
+    status, headers, body = site.get(PAGE, accept=JSON, Accept_Encoding="gzip, deflate, br")
+
+    assert (status, headers["Content-Encoding"], headers["Content-Type"]) == (200, "gzip", JSON)
+    assert headers["Vary"] == "Accept, Accept-Encoding"
+    assert gzip.decompress(body) == (root / PAGE[1:] / "index.v1_json").read_bytes()
+    assert len(body) < len(gzip.decompress(body))
+    assert site.log == [f"GET {PAGE} 200 {len(body)}"]
+
+
+def test_wheels_are_not_compressed(site: Site, root: Path) -> None:
+    wheel = wheel_in(root)
+
+    _, headers, body = site.get(f"{PAGE}{wheel.name}", Accept_Encoding="gzip")
+
+    assert headers["Content-Encoding"] is None
+    assert headers["Vary"] is None
+    assert body == wheel.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        pytest.param("bytes=0-3", range(4), id="start"),
+        pytest.param("bytes=2-", range(2, 10), id="rest"),
+        pytest.param("bytes=-3", range(7, 10), id="end"),
+        pytest.param("bytes=-30", range(10), id="more-than-all"),
+        pytest.param("bytes=8-99", range(8, 10), id="beyond-the-end"),
+        pytest.param("bytes=10-", range(0), id="nothing"),
+        pytest.param("bytes=-0", range(10, 10), id="end-of-nothing"),
+        pytest.param("bytes=3-1", None, id="backwards"),
+        pytest.param("bytes=0-1,4-5", None, id="several"),
+        pytest.param("lines=0-1", None, id="another-unit"),
+    ],
+)
+def test_part_of(header: str, expected: range | None) -> None:
+    assert part_of(header, 10) == expected
+
+
+def wheel_in(root: Path) -> Path:
+    (wheel,) = (root / PAGE[1:]).glob("*.whl")
+    return wheel
+
+
+def test_a_download_goes_on_where_it_ended(site: Site, root: Path) -> None:
+    wheel = wheel_in(root)
+    content = wheel.read_bytes()
+    path = f"{PAGE}{wheel.name}"
+    _, first, _ = site.get(path, method="HEAD")
+
+    status, headers, body = site.get(path, Range="bytes=100-", If_Range=first["ETag"])
+
+    assert (status, body) == (206, content[100:])
+    assert headers["Content-Range"] == f"bytes 100-{len(content) - 1}/{len(content)}"
+    assert headers["Accept-Ranges"] == "bytes"
+    assert site.log[-1] == f"GET {path} 206 {len(content) - 100}"
+
+
+def test_of_another_file_the_whole_is_sent(site: Site, root: Path) -> None:
+    wheel = wheel_in(root)
+
+    status, _, body = site.get(f"{PAGE}{wheel.name}", Range="bytes=100-", If_Range='"another"')
+
+    assert (status, body) == (200, wheel.read_bytes())
+
+
+def test_a_part_that_is_not_there(site: Site, root: Path) -> None:
+    wheel = wheel_in(root)
+
+    status, headers, body = site.get(f"{PAGE}{wheel.name}", Range="bytes=9999999-")
+
+    assert (status, body) == (416, b"")
+    assert headers["Content-Range"] == f"bytes */{wheel.stat().st_size}"
+
+
+def test_head_of_a_part_says_the_whole(site: Site, root: Path) -> None:
+    wheel = wheel_in(root)
+
+    status, headers, _ = site.get(f"{PAGE}{wheel.name}", method="HEAD", Range="bytes=-5")
+
+    assert (status, headers["Content-Length"]) == (200, str(wheel.stat().st_size))
+
+
+@pytest.mark.parametrize("encoding", ["identity", "gzip"])
+def test_who_has_it_already_gets_no_body(site: Site, encoding: str) -> None:
+    _, first, _ = site.get(PAGE, accept=JSON, Accept_Encoding=encoding)
+
+    known = f'"other", W/{first["ETag"]}'
+    status, headers, body = site.get(
+        PAGE, accept=JSON, Accept_Encoding=encoding, If_None_Match=known
+    )
+
+    assert (status, body, headers["ETag"]) == (304, b"", first["ETag"])
+    assert site.log[-1] == f"GET {PAGE} 304 0"
+
+
+def test_each_form_of_a_page_has_its_own_tag(site: Site) -> None:
+    tags = {
+        site.get(PAGE, accept=accept, Accept_Encoding=encoding)[1]["ETag"]
+        for accept in (JSON, PLAIN)
+        for encoding in ("identity", "gzip")
+    }
+
+    assert len(tags) == 4
 
 
 def test_listens_on_loopback_only(site: Site) -> None:

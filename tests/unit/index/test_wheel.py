@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ci.errors import WheelError
-from index.wheel import backend_of_label, parse_name, read_wheel
+from index.wheel import Variant, backend_of_label, parse_name, read_wheel
 from tests.wheels import write_wheel
 
 if TYPE_CHECKING:
@@ -230,3 +230,63 @@ def test_a_missing_wheel_says_so(tmp_path: Path) -> None:
 )
 def test_backend_of_label(label: str, backend: str | None) -> None:
     assert backend_of_label(label, ["cpu", "rocm6.4"]) == backend
+
+
+TAG = "manylinux_2_17_x86_64"
+VARIANT = """{"default-priorities": {"namespace": ["nvidia"]},
+ "providers": {"nvidia": {"requires": ["nvidia-variant-provider>=0.0.1"]}},
+ "variants": {"cu128": {"nvidia": {"cuda_version_lower_bound": ["12.8"]}}}}"""
+
+
+def variant_wheel(folder: Path, *, label: str | None = "cu128", content: str | None) -> Path:
+    """Write a wheel of auto with this variant.json and this label at the end of its name."""
+    info = "llama_cpp_python-0.3.100+auto.dist-info"
+    files = {"llama_cpp/__init__.py": ""}
+    if content is not None:
+        files[f"{info}/variant.json"] = content
+    path = write_wheel(folder, files, version="0.3.100+auto", platform=TAG)
+    return path if label is None else path.rename(path.with_stem(f"{path.stem}-{label}"))
+
+
+def test_a_variant_s_name_has_its_label_at_the_end() -> None:
+    name = parse_name(f"llama_cpp_python-0.3.100+auto-py3-none-{TAG}-x86_64_v3.whl")
+
+    assert name.file == f"llama_cpp_python-0.3.100+auto-py3-none-{TAG}-x86_64_v3.whl"
+    assert (name.version, name.label) == ("0.3.100+auto", "auto")
+    assert (name.platform, name.variant) == ("manylinux_x86_64", "x86_64_v3")
+
+
+def test_a_plain_wheel_is_no_variant(tmp_path: Path) -> None:
+    wheel = read_wheel(variant_wheel(tmp_path, label=None, content=None))
+
+    assert (wheel.name.variant, wheel.variant) == (None, None)
+
+
+def test_a_variant_says_its_properties(tmp_path: Path) -> None:
+    wheel = read_wheel(variant_wheel(tmp_path, content=VARIANT))
+
+    assert wheel.name.variant == "cu128"
+    assert wheel.variant == Variant(
+        label="cu128", properties={"nvidia": {"cuda_version_lower_bound": ("12.8",)}}
+    )
+
+
+@pytest.mark.parametrize(
+    ("label", "content", "message"),
+    [
+        pytest.param("cu128", None, "its name has the variant label cu128, but", id="none"),
+        pytest.param(None, VARIANT, "variant.json, but its name has no variant label", id="name"),
+        pytest.param("cu124", VARIANT, "specifies label cu128, expected cu124", id="label"),
+        pytest.param("cu128", "{", "variant.json: Expecting property name", id="no-json"),
+        pytest.param("cu128", "{}", "variant.json: default-priorities", id="empty"),
+        pytest.param("cu128", VARIANT.replace("12.8", "12-8"), "must match regex", id="value"),
+    ],
+)
+def test_a_variant_that_contradicts_its_name_is_refused(
+    tmp_path: Path, label: str | None, content: str | None, message: str
+) -> None:
+    path = variant_wheel(tmp_path, label=label, content=content)
+
+    with pytest.raises(WheelError, match=message) as caught:
+        read_wheel(path)
+    assert caught.value.cure == "make it again with `python -m ci auto`"

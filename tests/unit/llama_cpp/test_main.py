@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -52,3 +53,38 @@ def test_missing_libraries_are_a_message(
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.startswith(f"error: LLAMA_CPP_LIB_PATH={tmp_path}: {tmp_path} has no ")
+
+
+def test_select_names_the_backends_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    assert __main__.main(["select", "--backend", "cu999"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("error: there is no backend 'cu999': choose one of cpu, metal, ")
+
+
+def test_extras_are_for_two_backends(capsys: pytest.CaptureFixture[str]) -> None:
+    assert __main__.main(["select", "--tool", "uv-extras", "--backend", "cpu"]) == 2
+    assert capsys.readouterr().err == (
+        "error: uv-extras gives a choice between cpu and another backend: name that one with --backend\n"
+    )
+
+
+def test_select_url(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLAMA_CPP_INDEX_URL", "http://127.0.0.1:8000")
+    assert __main__.main(["select", "--backend", "cu128", "--url"]) == 0
+    assert capsys.readouterr().out == "http://127.0.0.1:8000/whl/cu128/\n"
+
+
+def test_a_wrong_verb_is_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        __main__.main(["cure"])
+    assert caught.value.code == 2
+    assert "invalid choice: 'cure'" in capsys.readouterr().err
+
+
+def test_the_text_survives_a_narrow_encoding(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="cp1252"))
+    __main__._write("C:/ユーザー – ok\n")
+    sys.stdout.flush()
+    assert written.getvalue() == "C:/???? – ok\n".encode("cp1252")
