@@ -30,7 +30,9 @@ function(llama_cpp_given result)
         get_property(help CACHE ${name} PROPERTY HELPSTRING)
         get_property(type CACHE ${name} PROPERTY TYPE)
         if (NOT type MATCHES "INTERNAL|STATIC"
-                AND help MATCHES "^(No help, variable specified on the command line[.])?$")
+                AND (help MATCHES "^(No help, variable specified on the command line[.])?$"
+                    # CMake has a help text for its own
+                    OR name MATCHES "^CMAKE_(CUDA|HIP)_(ARCHITECTURES|FLAGS)$"))
             list(APPEND given ${name})
         endif()
     endforeach()

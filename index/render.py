@@ -9,7 +9,7 @@ from ci.errors import CatalogueError
 from index.backends import backends_json, backends_of
 from index.catalogue import line_of
 from index.dependencies import dependency_projects
-from index.page import File, Project, html, list_pages, project_pages
+from index.page import File, Project, file_href, html, list_pages, project_pages
 from index.variants import variants_json, variants_name
 from index.wheel import PROJECT
 
@@ -73,7 +73,10 @@ def render(
         for project in projects:
             pages |= project_pages(folder, project)
         variants = _variants(backend, table=table)
-        pages |= {f"{folder}/{PROJECT}/{name}": content for name, content in variants.items()}
+        pages |= {
+            f"{folder}/{PROJECT}/{_place(content)}/{name}": content
+            for name, content in variants.items()
+        }
         pages |= project_pages(folder, _project(backend, variants))
     return dict(sorted(pages.items()))
 
@@ -98,6 +101,14 @@ def _variants(backend: BackendPages, *, table: Table) -> dict[str, bytes]:
         variants_name(version): variants_json(entries, table=table)
         for version, entries in found.items()
     }
+
+
+def _place(content: bytes) -> str:
+    """Return the folder of a file whose content changes under its name, by that content.
+
+    So a page that was read a moment ago still leads to the file that it was made for.
+    """
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def _project(backend: BackendPages, variants: dict[str, bytes]) -> Project:
@@ -131,7 +142,7 @@ def _file(link: Link) -> File:
 def _beside(name: str, content: bytes, *, upload_time: str) -> File:
     return File(
         name=name,
-        href=name.replace("+", "%2B"),
+        href=file_href(name, folder=_place(content)),
         sha256=hashlib.sha256(content).hexdigest(),
         size=len(content),
         upload_time=upload_time,
