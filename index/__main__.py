@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 CATALOGUE: Final = Path("index/catalogue.jsonl")
+CHANGELOG: Final = Path(__file__).resolve().parents[1] / "CHANGELOG.md"
 DIST: Final = Path("dist")
 SITE: Final = Path("site")
 
@@ -280,6 +281,7 @@ def _build(options: argparse.Namespace) -> None:
         site_url=options.site_url,
         history=history,
         dependencies=dependencies.load(_dependencies_of(options.catalogue)),
+        changelog=CHANGELOG.read_text(encoding="utf-8"),
     )
     print(
         f"{options.out}: {built.pages} pages, {built.wheels} wheels here,"

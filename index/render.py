@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Final
 from ci.errors import CatalogueError
 from index.backends import backends_json, backends_of
 from index.catalogue import line_of
+from index.commands import load_commands
 from index.dependencies import dependency_projects
+from index.landing import landing
 from index.page import File, Project, file_href, html, list_pages, project_pages
 from index.variants import variants_json, variants_name
 from index.wheel import PROJECT
@@ -40,13 +42,15 @@ def render(
     site_url: str | None = None,
     history: bytes | None = None,
     dependencies: Sequence[Dependency] = (),
+    changelog: str = "",
 ) -> dict[str, bytes]:
     """Return every page by its path in the site.
 
     ``base_url`` is the folder of the wheels and their ``.metadata`` where they do not lie beside
     the pages; ``site_url`` the address that the site will have, for the commands on its first
     page; ``history`` the catalogue as it was read, which the site holds as well (without it: a
-    line per entry); ``dependencies`` the files of others that our wheels may require.
+    line per entry); ``dependencies`` the files of others that our wheels may require;
+    ``changelog`` is Markdown for the first page.
 
     Raises:
         CatalogueError: There are no entries, an entry's backend is not in the table, or nothing
@@ -60,7 +64,9 @@ def render(
     pages = {
         "404.html": html("404.html"),
         "backends.json": backends_json(backends),
-        "index.html": html("site.html", backends=backends, root=root, project=PROJECT),
+        "index.html": landing(
+            backends, table=table, root=root, commands=load_commands(), changelog=changelog
+        ),
         "whl/index.html": html("backends.html", backends=backends),
         CATALOGUE: _lines(entries) if history is None else history,
         SUMS: _sums(entries),

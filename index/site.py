@@ -58,6 +58,7 @@ def build(
     site_url: str | None = None,
     history: bytes | None = None,
     dependencies: Sequence[Dependency] = (),
+    changelog: str = "",
 ) -> Built:
     """Make the site, or leave the one that is there as it is.
 
@@ -82,6 +83,7 @@ def build(
         site_url=site_url,
         history=history,
         dependencies=dependencies,
+        changelog=changelog,
     )
     _refuse_loss(out, pages)
     local = [entry for entry in entries if url_of(entry, base_url=base_url) is None]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from ci.table import load_table
 from index.catalogue import Entry, line_of
 from index.render import render
 from index.report import Host, Interpreter, Proof
+from index.wheel import Variant
 
 TABLE = load_table()
 CPU = Entry(
@@ -308,28 +310,37 @@ def test_the_url_of_an_entry_goes_before_the_base_url() -> None:
     )
 
 
-def test_the_commands_of_the_first_page() -> None:
-    page = render([CPU], table=TABLE, site_url="https://example.org/wheels")["index.html"].decode()
+def test_the_changelog_is_on_the_first_page() -> None:
+    pages = render([CPU], table=TABLE, changelog="# Changelog\n\n## 0.3.100\n\n- Faster\n")
 
-    assert (
-        "<pre><code>uv pip install --index-url https://example.org/wheels/whl/cpu/"
-        ' "llama-cpp-python==0.3.100+cpu"</code></pre>'
-    ) in page
-    assert (
-        "<pre><code>pip install --index-url https://example.org/wheels/whl/cpu/"
-        ' "llama-cpp-python==0.3.100+cpu"</code></pre>'
-    ) in page
-    assert '\nurl = "https://example.org/wheels/whl/cpu/"\n' in page
-    assert "Put the address of this page" not in page
+    assert "Faster" in pages["index.html"].decode()
 
 
-def test_the_first_page_without_an_address_says_what_to_put_there() -> None:
-    page = render([CPU], table=TABLE)["index.html"].decode()
-
-    assert (
-        "Put the address of this page, with a slash at its end, before <code>whl/</code>." in page
+def test_variants_have_an_index_beside_the_page() -> None:
+    plain = replace(
+        CPU,
+        name="llama_cpp_python-0.3.100+auto-py3-none-manylinux_2_17_x86_64.whl",
+        version="0.3.100+auto",
+        backend="auto",
     )
-    assert 'pip install --index-url whl/cpu/ "llama-cpp-python==0.3.100+cpu"' in page
+    cuda = replace(
+        plain,
+        name="llama_cpp_python-0.3.100+auto-py3-none-manylinux_2_17_x86_64-cu128.whl",
+        variant=Variant(
+            label="cu128", properties={"nvidia": {"cuda_version_lower_bound": ("12.8",)}}
+        ),
+    )
+    pages = render([plain, cuda], table=TABLE)
+    page = json.loads(pages["whl/auto/llama-cpp-python/index.v1_json"])
+
+    name = "llama_cpp_python-0.3.100+auto-variants.json"
+    (said,) = [file for file in page["files"] if file["filename"] == name]
+    folder = said["hashes"]["sha256"][:16]
+    assert said["url"] == f"{folder}/{name.replace('+', '%2B')}"
+    content = pages[f"whl/auto/llama-cpp-python/{folder}/{name}"]
+    assert hashlib.sha256(content).hexdigest() == said["hashes"]["sha256"]
+    assert list(json.loads(content)["variants"]) == ["cu128"]
+    assert "core-metadata" not in said
 
 
 def test_an_empty_catalogue_makes_no_site() -> None:
