@@ -11,7 +11,7 @@ import zipfile
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import builds, imports, machine, rebuild, results, speed
+from bench import builds, imports, machine, rebuild, results, speed, tables
 from bench.models import Shape, model_files
 from bench.worker import Libraries
 from ci import paths
@@ -223,8 +223,8 @@ def _catalogue(options: argparse.Namespace, progress: Progress) -> None:
 
 
 def _table(options: argparse.Namespace, progress: Progress) -> None:
-    before = results.README.read_text(encoding="utf-8")
-    after = results.render_readme(before)
+    before = tables.README.read_text(encoding="utf-8")
+    after = tables.render_readme(before)
     if before == after:
         progress.step("bench/README.md is as it must be")
     elif options.check:
@@ -233,7 +233,7 @@ def _table(options: argparse.Namespace, progress: Progress) -> None:
             cure="run `nox -s bench -- table` and commit the result",
         )
     else:
-        results.README.write_text(after, encoding="utf-8")
+        tables.README.write_text(after, encoding="utf-8")
         progress.step("wrote bench/README.md")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from string import Template
 
 from ci import paths, zig
 from ci.abi import generate as generate_abi
@@ -22,6 +23,9 @@ def derived_files(table: Table, tree: Tree, *, root: Path = paths.ROOT) -> dict[
     files = dict(generate_abi(tree.path, tree.commit))
     readme = (root / "README.md").read_text(encoding="utf-8")
     files["README.md"] = _put(readme, "install table", install_table(table))
+    commands = (root / "llama_cpp" / "_commands.json").read_text(encoding="utf-8")
+    shown = install_commands(commands, table=table, version=_version(root))
+    files["README.md"] = _put(files["README.md"], "install commands", shown)
     files["llama_cpp/_backends.json"] = backends_record(table)
     licence = (tree.path / "LICENSE").read_text(encoding="utf-8")
     files["vendor/licenses/llama.cpp.txt"] = licence
@@ -64,6 +68,37 @@ def install_table(table: Table) -> str:
         )
         rows.append(f"| `{backend.name}` | {title} | {platforms} |")
     return "\n".join(rows)
+
+
+def install_commands(commands: str, *, table: Table, version: str) -> str:
+    """Return the README's commands for one backend of each kind of tool.
+
+    Args:
+        commands: the text of ``llama_cpp/_commands.json``.
+        table: where the index is.
+        version: the package's version, without a label.
+    """
+    backend = "cu128"
+    values = {
+        "index": f"{table.index.url}whl/{backend}/",
+        "cpu_index": f"{table.index.url}whl/cpu/",
+        "backend": backend,
+        "version": version,
+        "label": backend,
+    }
+    parts: list[str] = []
+    for tool in json.loads(commands)["tools"]:
+        parts.append(f"**{tool['title']}**")
+        for step in tool["steps"]:
+            text = Template(step["text"]).substitute(values).rstrip("\n")
+            kind = "sh" if step["kind"] == "command" else "toml"
+            parts.append(f"```{kind}\n{text}\n```")
+    return "\n\n".join(parts)
+
+
+def _version(root: Path) -> str:
+    text = (root / "llama_cpp" / "_version.py").read_text(encoding="utf-8")
+    return text.split('__version__ = "')[1].split('"')[0]
 
 
 def backends_record(table: Table) -> str:

@@ -18,6 +18,7 @@ from index import catalogue, dependencies, upstream
 from index.publish import command, wheels
 from index.serve import Server
 from index.site import build
+from index.wheel import find_wheels
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -233,7 +234,7 @@ def _add(options: argparse.Namespace) -> None:
     upload_time = _upload_time(os.environ, now=time.time())
     added = catalogue.add(
         options.catalogue,
-        _wheels(options.wheels),
+        find_wheels(options.wheels),
         table=load_table(),
         upload_time=upload_time,
         base_url=options.base_url,
@@ -244,16 +245,6 @@ def _add(options: argparse.Namespace) -> None:
     for entry in added.known:
         print(f"known   {entry.name}")
     print(f"{options.catalogue}: {len(added.new)} new, {len(added.known)} known")
-
-
-def _wheels(paths: Sequence[Path]) -> tuple[Path, ...]:
-    found: list[Path] = []
-    for path in paths:
-        wheels = sorted(path.glob("*.whl")) if path.is_dir() else [path]
-        if not wheels:
-            raise UsageError(f"{path}: no wheels there", cure="build one with `nox -s build`")
-        found += wheels
-    return tuple(found)
 
 
 def _upload_time(environment: Mapping[str, str], *, now: float) -> str:
@@ -325,7 +316,7 @@ def _publish(options: argparse.Namespace) -> None:
 
 
 def _publish_wheels(options: argparse.Namespace) -> None:
-    wheels.publish_wheels(options, say=partial(print, flush=True))
+    wheels.publishfind_wheels(options, say=partial(print, flush=True))
 
 
 def _serve(options: argparse.Namespace) -> None:

@@ -14,6 +14,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from ci.errors import CatalogueError, ToolchainError
+from index.problems import told
 from index.report import Proof, read_proof
 from index.staging import locked, replace_file, unfinished
 from index.wheel import AUTO, Variant, backend_of_label, parse_name, read_wheel
@@ -108,11 +109,7 @@ def parse(text: bytes, *, path: Path) -> tuple[Entry, ...]:
             entry = _PARSER.validate_json(line)
             _agree(entry)
         except ValidationError as error:
-            problems = "; ".join(
-                f"{'.'.join(map(str, problem['loc'])) or 'line'}: {problem['msg']}"
-                for problem in error.errors()
-            )
-            raise CatalogueError(f"{where}: {problems}", cure=_RESTORE) from error
+            raise CatalogueError(f"{where}: {told(error, whole='line')}", cure=_RESTORE) from error
         except ToolchainError as error:
             raise CatalogueError(f"{where}: {error.what}", cure=_RESTORE) from error
         there = entries.get(entry.name)

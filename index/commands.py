@@ -12,6 +12,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_vali
 from pydantic.dataclasses import dataclass
 
 from ci.errors import TableError
+from index.problems import told
 
 # Read as a file: the index never imports the binding.
 COMMANDS_PATH: Final = Path(__file__).resolve().parents[1] / "llama_cpp" / "_commands.json"
@@ -117,11 +118,7 @@ def load_commands(path: Path = COMMANDS_PATH) -> Commands:
     except OSError as error:
         raise TableError(f"{path}: {error.strerror}", cure=cure) from error
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, problem['loc'])) or 'file'}: {problem['msg']}"
-            for problem in error.errors()
-        )
-        raise TableError(f"{path}: {problems}", cure=cure) from error
+        raise TableError(f"{path}: {told(error, whole='file')}", cure=cure) from error
     names = [tool.id for tool in commands.tools]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise TableError(f"{path}: {', '.join(twice)} is there twice", cure=cure)

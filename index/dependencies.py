@@ -21,6 +21,7 @@ from pydantic.dataclasses import dataclass
 from ci.errors import CatalogueError
 from index.catalogue import Sha256, Time, Url
 from index.page import File, Project
+from index.problems import told
 from index.requirement import (
     extras_of,
     may_hold,
@@ -115,11 +116,7 @@ def load(path: Path) -> tuple[Dependency, ...]:
         try:
             said = _PARSER.validate_json(line)
         except ValidationError as error:
-            problems = "; ".join(
-                f"{'.'.join(map(str, problem['loc'])) or 'line'}: {problem['msg']}"
-                for problem in error.errors()
-            )
-            raise CatalogueError(f"{where}: {problems}", cure=_RESTORE) from error
+            raise CatalogueError(f"{where}: {told(error, whole='line')}", cure=_RESTORE) from error
         wrong = objection(said)
         if wrong is not None:
             raise CatalogueError(f"{where}: {said.name}: {wrong}", cure=_RESTORE)

@@ -9,6 +9,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from ci.errors import SmokeError
+from index.problems import told
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -123,11 +124,9 @@ def read_proof(wheel: Wheel, *, backend: str) -> Proof:
     try:
         report = _PARSER.validate_json(text)
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, problem['loc'])) or 'report'}: {problem['msg']}"
-            for problem in error.errors()
-        )
-        raise SmokeError(f"{path}: not a smoke report ({problems})", cure=cure) from error
+        raise SmokeError(
+            f"{path}: not a smoke report ({told(error, whole='report')})", cure=cure
+        ) from error
     expected = {
         "wheel": (wheel.name.file, report.wheel),
         "sha256": (wheel.sha256, report.sha256),

@@ -15,10 +15,10 @@ from variantlib.constants import VALIDATION_WHEEL_NAME_REGEX, VARIANT_DIST_INFO_
 from variantlib.errors import ValidationError
 from variantlib.variant_dist_info import VariantDistInfo
 
-from ci.errors import WheelError
+from ci.errors import UsageError, WheelError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
     from pathlib import Path
 
 PROJECT: Final = "llama-cpp-python"
@@ -235,3 +235,18 @@ def read_wheel(path: Path) -> Wheel:
         requires=tuple(fields.get("requires_dist", ())),
         variant=read_variant(path, name=name),
     )
+
+
+def find_wheels(paths: Sequence[Path]) -> tuple[Path, ...]:
+    """Return the wheels that a command line names: files, and those of folders.
+
+    Raises:
+        UsageError: A folder has none.
+    """
+    found: list[Path] = []
+    for path in paths:
+        wheels = sorted(path.glob("*.whl")) if path.is_dir() else [path]
+        if not wheels:
+            raise UsageError(f"{path}: no wheels there", cure="build one with `nox -s build`")
+        found += wheels
+    return tuple(found)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fnmatch
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +12,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from ci.errors import PublishError, UsageError
 from index.publish.objects import WORKERS, Headers, LostRaceError, Objects
-from index.publish.past import NOTHING, SAID, Past, read_past
+from index.publish.past import fetch_past
 from index.publish.target import Outcome
 from index.publish.tree import CATALOGUE, HTML_PAGE
 
@@ -74,7 +72,7 @@ class Bucket:
         """
         with explained(self.name):
             there = self.objects.listing()
-            past = self._past(there)
+            past = fetch_past(there, self.objects.read)
             approve(past)
             known = {
                 place
@@ -104,17 +102,6 @@ class Bucket:
         """
         what = f"{self.name}: a bucket has no tree from before"
         raise UsageError(what, cure="take wheels back with `python -m index yank`, publish again")
-
-    def _past(self, there: Mapping[str, Seen]) -> Past:
-        names = [name for name in there if any(fnmatch.fnmatch(name, said) for said in SAID)]
-        if not names:
-            return NOTHING
-        with tempfile.TemporaryDirectory(prefix="published-") as folder:
-            for name in names:
-                path = Path(folder) / name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(self.objects.read(name))
-            return read_past(Path(folder))
 
     def _put_fixed(self, tree: Tree, there: Mapping[str, Seen], known: set[str]) -> list[Content]:
         """Write what never changes: all that is not there; return it."""

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import fnmatch
 import hashlib
 import os
 import subprocess
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from ci.errors import PublishError, ToolMissingError, UsageError
 from index.publish.folder import Folder
-from index.publish.past import NOTHING, SAID, read_past
+from index.publish.past import fetch_past
 from index.publish.target import Outcome
 from index.publish.tree import MARK
 from index.staging import locked
@@ -22,7 +20,6 @@ from index.staging import locked
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from index.publish.past import Past
     from index.publish.target import Approve
     from index.publish.tree import Tree
 
@@ -85,7 +82,7 @@ class GitHubPages:
         old = git.try_("rev-parse", "--verify", "--quiet", "HEAD^{commit}")
         there = git.entries(old)
         self._refuse_foreign(there)
-        approve(_past(git, there))
+        approve(fetch_past(there, lambda name: git.blob(there[name])))
         ids = _write_objects(git, tree)
         new_tree = git.tree({**{name: there[name] for name in _KEPT if name in there}, **ids})
         same = old is not None and git.run("rev-parse", f"{old}^{{tree}}") == new_tree
@@ -137,18 +134,6 @@ def _refuse_large(tree: Tree) -> None:
     if tree.size > SITE_LIMIT:
         what = f"the site has {tree.size / 1e9:.2f} GB; GitHub Pages takes up to 1 GB"
         raise PublishError(what, cure=_ELSEWHERE)
-
-
-def _past(git: _Git, there: Mapping[str, str]) -> Past:
-    names = [name for name in there if any(fnmatch.fnmatch(name, said) for said in SAID)]
-    if not names:
-        return NOTHING
-    with tempfile.TemporaryDirectory(prefix="published-") as folder:
-        for name in names:
-            path = Path(folder) / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(git.blob(there[name]))
-        return read_past(Path(folder))
 
 
 def _write_objects(git: _Git, tree: Tree) -> dict[str, str]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -11,7 +13,7 @@ from ci.errors import PublishError
 from index.publish.tree import CATALOGUE, JSON_PAGE, catalogued, read_pages
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from index.publish.tree import Link, Tree
 
@@ -55,6 +57,23 @@ def read_past(root: Path) -> Past:
         pages=pages,
         hashes={page: _sha256(root / page / JSON_PAGE) for page in pages},
     )
+
+
+def fetch_past(names: Iterable[str], read: Callable[[str], bytes]) -> Past:
+    """Read what is published where the files are no files: ``read`` gives one by its name.
+
+    Raises:
+        PublishError: A page there cannot be read.
+    """
+    said = [name for name in names if any(fnmatch(name, pattern) for pattern in SAID)]
+    if not said:
+        return NOTHING
+    with tempfile.TemporaryDirectory(prefix="published-") as folder:
+        for name in said:
+            path = Path(folder) / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(read(name))
+        return read_past(Path(folder))
 
 
 def _sha256(path: Path) -> str:

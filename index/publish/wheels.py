@@ -15,7 +15,7 @@ from index.publish.release import parse_github
 from index.publish.tree import content_of
 from index.report import report_path
 from index.staging import locked
-from index.wheel import read_wheel
+from index.wheel import find_wheels, read_wheel
 
 if TYPE_CHECKING:
     import argparse
@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_bucket_arguments(parser)
 
 
-def publish_wheels(options: argparse.Namespace, *, say: Callable[[str], None]) -> None:
+def publishfind_wheels(options: argparse.Namespace, *, say: Callable[[str], None]) -> None:
     """Run ``publish-wheels`` as its options say; ``say`` gets the lines for who runs it.
 
     Raises:
@@ -59,7 +59,7 @@ def publish_wheels(options: argparse.Namespace, *, say: Callable[[str], None]) -
         PublishError: A name is there with other bytes, or the place refused.
         NetworkError: The place could not be reached.
     """
-    wheels = _wheels(options.wheels or [Path("dist")])
+    wheels = find_wheels(options.wheels or [Path("dist")])
     place = str(options.to)
     is_github, is_bucket = place.startswith("github:"), place.startswith("s3:")
     if options.draft and not is_github:
@@ -81,16 +81,6 @@ def publish_wheels(options: argparse.Namespace, *, say: Callable[[str], None]) -
     say(f"{place}: {len(sent)} sent, {len(files) - len(sent)} were there")
     given = " ".join(map(str, options.wheels)) or "dist"
     say(f"to catalogue them: python -m index add {given} --base-url {base_url}")
-
-
-def _wheels(paths: Sequence[Path]) -> tuple[Path, ...]:
-    found: list[Path] = []
-    for path in paths:
-        wheels = sorted(path.glob("*.whl")) if path.is_dir() else [path]
-        if not wheels:
-            raise UsageError(f"{path}: no wheels there", cure="build one with `nox -s build`")
-        found += wheels
-    return tuple(found)
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bench import results
+from bench import results, tables
 from bench.__main__ import main
 from ci.errors import ToolchainError
 
@@ -214,25 +214,25 @@ def results_in(folder: Path) -> Path:
 
 
 def test_table_is_rendered_from_the_files(tmp_path: Path) -> None:
-    assert results.render_table(results_in(tmp_path)) == TABLE
+    assert tables.render_table(results_in(tmp_path)) == TABLE
 
 
 def test_readme_keeps_its_text_around_the_table(tmp_path: Path) -> None:
     begin, end = MARKS
     results_in(tmp_path)
-    text = results.render_readme(f"before\n{begin}\nold\n{end}\nafter\n", tmp_path)
+    text = tables.render_readme(f"before\n{begin}\nold\n{end}\nafter\n", tmp_path)
     assert text == f"before\n{begin}\n\n{TABLE}\n\n{end}\nafter\n"
-    assert results.render_readme(text, tmp_path) == text
+    assert tables.render_readme(text, tmp_path) == text
 
 
 def test_readme_without_a_place_for_the_table_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ToolchainError, match=r"^bench/README\.md has no place for the table"):
-        results.render_readme("text", results_in(tmp_path))
+        tables.render_readme("text", results_in(tmp_path))
 
 
 def test_missing_result_names_the_command_that_makes_it(tmp_path: Path) -> None:
     with pytest.raises(ToolchainError) as caught:
-        results.read_speed(tmp_path)
+        results.read("speed", results.SpeedResult, tmp_path)
     assert str(caught.value) == (
         f"there is no {tmp_path / 'speed.json'}\n  -> run `nox -s bench -- speed`"
     )
