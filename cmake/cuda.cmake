@@ -34,7 +34,7 @@ function(llama_cpp_named_nvcc variable value)
     endif()
     # flags may follow: CUDACXX="/usr/bin/nvcc -ccbin g++-12"
     get_filename_component(program "${value}" PROGRAM)
-    if (program)
+    if (program AND NOT IS_DIRECTORY "${program}")
         return()
     endif()
     set(why "it does not exist")

@@ -259,3 +259,13 @@ function(llama_cpp_check_prebuilt names)
         endif()
     endforeach()
 endfunction()
+
+# Stops where there is nothing to compile.
+function(llama_cpp_check_source source)
+    if (NOT EXISTS "${source}/CMakeLists.txt")
+        message(FATAL_ERROR "There is no source tree of llama.cpp in ${source}.\n"
+                "  -> there is no submodule to update: in a checkout run `nox -s vendor`;"
+                " with pip or uv add `-C cmake.define.LLAMA_CPP_FETCH=ON` (needs git and the network);"
+                " or name a tree of your own with `-C cmake.define.LLAMA_CPP_SOURCE=PATH`")
+    endif()
+endfunction()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import platform
@@ -19,13 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Union
 
-    from llama_cpp._advice import Choice
-
     Report = dict[str, Union[str, int, "list[Report]", "list[str]", "Report", None]]
 
 INDEX_VARIABLE = "LLAMA_CPP_INDEX_URL"
-# gives a choice between the CPU and another backend
-_EXTRAS = "uv-extras"
 
 
 def report() -> Report:
@@ -63,22 +60,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         0: all is well. 1: the libraries cannot be loaded (info), something is to be mended (doctor),
-        or no wheel is made for this machine (select). 2: the command line is wrong.
+        or no wheel is made for this machine (select). 2: the command line is wrong. 3: the answer
+        cannot be written.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     parser = _parser()
     if not given or (given[0].startswith("-") and given[0] not in {"-h", "--help"}):
         given.insert(0, "info")
     options = parser.parse_args(given)
-    if options.verb == "doctor":
-        return _doctor(options)
-    if options.verb == "select":
-        return _select(options)
-    return _info(options)
+    if options.verb == "info":
+        return _print(*_info(options))
+    from llama_cpp._doctor import verbs  # noqa: PLC0415 - `info` and imports stay light
+
+    run = {"doctor": verbs.doctor, "select": verbs.select}[options.verb]
+    return _print(*run(options))
 
 
 def _parser() -> argparse.ArgumentParser:
-    from llama_cpp._backends import tools  # noqa: PLC0415 - importing this module stays light
+    from llama_cpp._doctor.backends import tools  # noqa: PLC0415 - importing this module stays light
 
     parser = argparse.ArgumentParser(
         prog="python -m llama_cpp",
@@ -114,85 +113,35 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _info(options: argparse.Namespace) -> int:
+def _info(options: argparse.Namespace) -> tuple[int, str, str]:
     try:
         found = report()
     except LlamaError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 1
+        return 1, "", f"error: {error}\n"
     if options.json:
-        sys.stdout.write(json.dumps(found, indent=2) + "\n")
-    else:
-        sys.stdout.write("".join(f"{line}\n" for line in _lines("", found)))
-    return 0
+        return 0, json.dumps(found, indent=2) + "\n", ""
+    return 0, "".join(f"{line}\n" for line in _lines("", found)), ""
 
 
-def _doctor(options: argparse.Namespace) -> int:
-    from llama_cpp import _report  # noqa: PLC0415 - `info` and imports stay light
-    from llama_cpp._doctor import examine, to_mend  # noqa: PLC0415
-    from llama_cpp._facts import gather  # noqa: PLC0415
-
-    facts = gather(options.model, options.index)
-    findings = examine(facts)
-    broken = to_mend(findings)
-    if options.json:
-        record = _report.doctor_record(facts, findings, fits=not broken)
-        sys.stdout.write(json.dumps(record, indent=2) + "\n")
-    else:
-        _write(_report.doctor_text(facts, findings))
-    return 1 if broken else 0
-
-
-def _select(options: argparse.Namespace) -> int:
-    from llama_cpp import _report  # noqa: PLC0415 - `info` and imports stay light
-    from llama_cpp._backends import install_steps  # noqa: PLC0415
-    from llama_cpp._installation import installation  # noqa: PLC0415
-    from llama_cpp._project import current_project  # noqa: PLC0415
-
-    own = installation().distribution
-    project = current_project(own.installer if own else None)
-    tool, reason = (options.tool, "as you asked") if options.tool else project[:2]
+def _print(status: int, output: str, error: str) -> int:
+    sys.stderr.write(error)
+    if sys.stdout is None:  # `>&-`
+        return _unwritten("stdout is closed")
     try:
-        choice = _choice(options)
-    except KeyError as error:
-        sys.stderr.write(f"error: {error.args[0]}\n")
-        return 2
-    if choice.backend is None or choice.url is None:
-        sys.stderr.write(f"error: {choice.why}\n")
-        return 1
-    if tool == _EXTRAS and choice.backend == "cpu":
-        sys.stderr.write(
-            f"error: {_EXTRAS} gives a choice between cpu and another backend: name that one with "
-            "--backend\n"
-        )
-        return 2
-    site = choice.url[: -len(f"/whl/{choice.backend}/")]
-    steps = install_steps(tool, choice.backend, site)
-    if options.json:
-        record = _report.select_record(choice, tool, steps)
-        sys.stdout.write(json.dumps(record, indent=2) + "\n")
-    elif options.url:
-        sys.stdout.write(f"{choice.url}\n")
-    else:
-        _write(_report.select_text(choice, tool, reason, steps))
-    return 0
+        _write(output)
+        sys.stdout.flush()
+    except OSError as problem:
+        # what is still in the buffer would fail once more, with a traceback, when Python ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # a reader that has seen enough: `| head -1`
+        closed = errno.EINVAL if os.name == "nt" else errno.EPIPE
+        return status if problem.errno == closed else _unwritten(str(problem))
+    return status
 
 
-def _choice(options: argparse.Namespace) -> Choice:
-    from llama_cpp._accelerators import accelerators  # noqa: PLC0415
-    from llama_cpp._advice import choose, forced  # noqa: PLC0415
-    from llama_cpp._backends import backends  # noqa: PLC0415
-    from llama_cpp._system import system  # noqa: PLC0415
-
-    published = backends()
-    published = published._replace(site=options.index or published.site)
-    here = system()
-    if options.backend is None:
-        return choose(here, accelerators(here, os.environ), published)
-    if published.named(options.backend) is None:
-        names = ", ".join(each.name for each in published.all)
-        raise KeyError(f"there is no backend {options.backend!r}: choose one of {names}")
-    return forced(options.backend, here, published)
+def _unwritten(why: str) -> int:
+    sys.stderr.write(f"error: the answer cannot be written: {why}; send it somewhere else\n")
+    return 3
 
 
 def _write(text: str) -> None:

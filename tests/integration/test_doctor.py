@@ -16,7 +16,7 @@ import venv
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import pytest
 
@@ -109,14 +109,19 @@ class Installed:
     site: Path
 
     def run(
-        self, *arguments: str | Path, cwd: Path, env: Mapping[str, str] | None = None
+        self,
+        *arguments: str | Path,
+        cwd: Path,
+        env: Mapping[str, str] | None = None,
+        stdout: int | TextIO = subprocess.PIPE,
     ) -> subprocess.CompletedProcess[str]:
         kept = {name: os.environ[name] for name in KEPT if name in os.environ}
         return subprocess.run(
             [str(self.python), "-m", "llama_cpp", *map(str, arguments)],
             cwd=cwd,
             env={**kept, **(env or {})},
-            capture_output=True,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
             text=True,
             timeout=100,
             check=False,
@@ -144,9 +149,13 @@ def install(wheel: Path, folder: Path, python: str | None = None) -> Installed:
     (site,) = folder.glob("lib/python3*/site-packages")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(site)
-    for pattern in ("*.py", "*.json"):
-        for path in (ROOT / "llama_cpp").glob(pattern):
-            shutil.copy(path, site / "llama_cpp")
+    shutil.rmtree(site / "llama_cpp/_doctor", ignore_errors=True)
+    shutil.copytree(
+        ROOT / "llama_cpp",
+        site / "llama_cpp",
+        ignore=shutil.ignore_patterns("__pycache__", "lib", "_build_info.json"),
+        dirs_exist_ok=True,
+    )
     (info,) = site.glob("llama_cpp_python-*.dist-info")
     (info / "INSTALLER").write_text("pip\n")
     return Installed(python=folder / "bin" / "python", site=site)
@@ -217,10 +226,35 @@ def test_the_text_says_what_is_installed(cpu: Installed, tmp_path: Path) -> None
         "Installed",
         "Source build (only where you compile it yourself)",
         "Findings",
+        "Nothing is to be mended.",
     ]
     assert any(line.startswith("  version:       0.3.100+cpu, installed by pip") for line in lines)
     assert any(line.startswith("  options:       GGML_BACKEND_DL=ON ") for line in lines)
     assert any(line.startswith("  NVIDIA driver: ") for line in lines)
+
+
+@pytest.mark.build
+@pytest.mark.parametrize("verb", ["info", "doctor", "select"])
+def test_a_full_disk_is_a_message(cpu: Installed, tmp_path: Path, verb: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = cpu.run(verb, cwd=tmp_path, stdout=full)
+    assert done.returncode == 3
+    assert done.stderr == (
+        "error: the answer cannot be written: [Errno 28] No space left on device; send it somewhere "
+        "else\n"
+    )
+
+
+@pytest.mark.build
+@pytest.mark.parametrize("verb", ["info", "doctor", "select"])
+def test_a_reader_that_has_seen_enough_is_no_error(
+    cpu: Installed, tmp_path: Path, verb: str
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as closed:
+        done = cpu.run(verb, cwd=tmp_path, stdout=closed)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.build

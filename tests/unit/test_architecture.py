@@ -106,6 +106,22 @@ def test_the_binding_needs_the_standard_library_alone_to_import() -> None:
     assert outside == set()
 
 
+def test_the_binding_works_without_the_doctor() -> None:
+    binding = {
+        name: path
+        for name, path in modules("llama_cpp").items()
+        if not name.startswith("llama_cpp._doctor.") and name != "llama_cpp.__main__"
+    }
+    assert "llama_cpp._library" in binding
+    assert [name for name, path in binding.items() if "_doctor" in path.read_text("utf-8")] == []
+
+
+@pytest.mark.parametrize("probe", ["nvml", "vulkan"])
+def test_what_runs_alone_as_a_file_imports_nothing_of_ours(probe: str) -> None:
+    names = imported(ROOT / f"llama_cpp/_doctor/{probe}.py", "llama_cpp._doctor")
+    assert [name for name in names if name.split(".")[0] == "llama_cpp"] == []
+
+
 def test_nothing_committed_is_large_or_names_a_registry() -> None:
     listed = subprocess.run(
         ["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True

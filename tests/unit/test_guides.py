@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
-from llama_cpp._findings import FINDINGS
+from llama_cpp._doctor.findings import FINDINGS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -111,7 +111,7 @@ def test_the_messages_are_the_builds(row: Row) -> None:
 
 def test_every_finding_is_listed() -> None:
     listed = re.findall(r"^\| `([a-z0-9-]+)` \| (.+) \|$", guides(), re.MULTILINE)
-    assert listed == list(FINDINGS.items()), "write it as llama_cpp/_findings.py has it"
+    assert listed == list(FINDINGS.items()), "write it as llama_cpp/_doctor/findings.py has it"
 
 
 def test_this_version_has_no_server_and_no_chat_handlers() -> None:

@@ -88,3 +88,13 @@ def test_the_text_survives_a_narrow_encoding(monkeypatch: pytest.MonkeyPatch) ->
     __main__._write("C:/ユーザー – ok\n")
     sys.stdout.flush()
     assert written.getvalue() == "C:/???? – ok\n".encode("cp1252")
+
+
+def test_a_closed_stdout_is_a_message(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    assert __main__.main(["select", "--backend", "cpu"]) == 3
+    assert capsys.readouterr().err == (
+        "error: the answer cannot be written: stdout is closed; send it somewhere else\n"
+    )

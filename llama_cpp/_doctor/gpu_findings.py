@@ -1,0 +1,357 @@
+"""The doctor's judgement of GPUs, drivers and the installed backend. Pure."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+from llama_cpp._doctor.advice import Choice, choose
+from llama_cpp._doctor.backends import version_pair
+from llama_cpp._doctor.compatibility import OLDEST_DRIVERS, cuda_fit, rocm_fit
+from llama_cpp._doctor.findings import Finding, finding
+from llama_cpp._doctor.mending import driver_cure, missing_library, switch, vulkan_cure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from llama_cpp._doctor.backends import Step
+    from llama_cpp._doctor.facts import Facts
+    from llama_cpp._doctor.nvidia import NvidiaGpu
+
+_FAMILIES = (
+    ("GGML_CUDA", "cuda"),
+    ("GGML_HIP", "hip"),
+    ("GGML_VULKAN", "vulkan"),
+    ("GGML_METAL", "metal"),
+)
+_GPU_KINDS = ("GPU", "IGPU")
+_TRUE = {"1", "ON", "YES", "TRUE", "Y"}
+
+
+class Installed(NamedTuple):
+    """The backend that is installed."""
+
+    name: str
+    family: str
+    toolkit: tuple[int, int] | None
+    architectures: tuple[str, ...]
+
+
+def installed_backend(facts: Facts) -> Installed | None:
+    """Return what the build info says is installed, else the label; None in a bare checkout."""
+    build = facts.installation.build
+    own = facts.installation.distribution
+    known = facts.published.named(build.backend if build else own.label if own else None)
+    if known is not None:
+        toolkit = version_pair(build.toolkit) if build else None
+        architectures = build.gpu_architectures if build else ()
+        return Installed(
+            known.name,
+            known.family,
+            toolkit or known.toolkit,
+            architectures or known.architectures,
+        )
+    if build is None:
+        return None
+    for option, family in _FAMILIES:
+        if build.defines.get(option, "OFF").upper() in _TRUE:
+            toolkit = version_pair(build.toolkit)
+            return Installed(build.backend, family, toolkit, _with_ptx(build.gpu_architectures))
+    return Installed(build.backend, "cpu", None, ())
+
+
+def _with_ptx(architectures: tuple[str, ...]) -> tuple[str, ...]:
+    """Return what CMake makes of architectures: one without a suffix is machine code and PTX.
+
+    Our table means machine code alone by it, and names its PTX.
+    """
+    plain = [each for each in architectures if each[:1].isdigit() and "-" not in each]
+    return (*architectures, *(f"{each}-virtual" for each in plain))
+
+
+def gpu_findings(facts: Facts) -> list[Finding]:
+    """Return what is to say about the GPUs here and the backend that is installed."""
+    here = installed_backend(facts)
+    best = choose(facts.system, facts.accelerators, facts.published)
+    found = list(_hidden(facts))
+    if here is None:
+        return found
+    if here.family == "cpu":
+        return [*found, *_cpu(facts, best)]
+    judge = {"cuda": _cuda, "hip": _rocm, "vulkan": _vulkan}.get(here.family)
+    if judge is not None:
+        found += judge(facts, here, best)
+    found += _modules(facts, here)
+    if not any(each.level in {"warning", "error"} for each in found):
+        found += _in_use(facts)
+    return found
+
+
+def _switch(facts: Facts, best: Choice, here: Installed) -> tuple[Step, ...]:
+    """Return the way to the best backend, or to the CPU's where that is the one that fails."""
+    backend = best.backend if best.backend not in {None, here.name} else "cpu"
+    return switch(facts, backend or "cpu")
+
+
+def _hidden(facts: Facts) -> Iterator[Finding]:
+    hidden = facts.accelerators.hidden
+    if hidden is not None and facts.accelerators.nvidia.gpus:
+        yield finding("gpu-hidden", "warning", f"{hidden} hides every NVIDIA GPU", "unset it")
+
+
+def _cpu(facts: Facts, best: Choice) -> Iterator[Finding]:
+    if best.backend not in {None, "cpu"}:
+        yield finding(
+            "gpu-unused",
+            "warning",
+            f"the CPU wheel is installed, but {best.why}",
+            f"switch to {best.backend}",
+            switch(facts, best.backend or "cpu"),
+        )
+    elif best.backend == "cpu":
+        yield finding("cpu-fits", "ok", f"cpu is the best backend here: {best.why}")
+    for _, why in best.passed_over:
+        yield finding("gpu-out-of-reach", "note", why)
+
+
+def _cuda(facts: Facts, here: Installed, best: Choice) -> Iterator[Finding]:
+    nvidia = facts.accelerators.nvidia
+    toolkit = here.toolkit or (12, 0)
+    oldest = OLDEST_DRIVERS.get(toolkit[0])
+    computes = any(each.kind in _GPU_KINDS for each in facts.trial.devices)
+    if nvidia.problem is not None and not nvidia.gpus:
+        yield finding(
+            "driver-broken",
+            "note" if computes else "error",
+            f"NVIDIA's driver is there but does not answer: {nvidia.problem}"
+            + ("; ggml computes on the GPU all the same" if computes else ""),
+            "restart the machine: after an update the old module is still loaded; "
+            "if that does not help, install the driver again",
+        )
+        return
+    if nvidia.source is None:
+        yield finding(
+            "driver-missing",
+            "error",
+            f"the {here.name} wheel needs NVIDIA's driver, and there is none; it computes on the CPU",
+            driver_cure(facts, oldest) + "; without an NVIDIA GPU switch the backend:",
+            _switch(facts, best, here),
+        )
+        return
+    if nvidia.libcuda_problem is not None:
+        yield finding(
+            "driver-without-cuda",
+            "error",
+            f"the driver is there, its CUDA library is not: {nvidia.libcuda_problem}",
+            "a container must ask for it: NVIDIA_DRIVER_CAPABILITIES=compute,utility; else "
+            + driver_cure(facts, oldest),
+        )
+    if not nvidia.gpus and nvidia.source != "libcuda":
+        yield finding(
+            "gpu-missing",
+            "error",
+            f"the {here.name} wheel is for NVIDIA GPUs; the driver ({nvidia.driver}) shows none",
+            "a container needs `--gpus all`; without an NVIDIA GPU switch the backend:",
+            _switch(facts, best, here),
+        )
+    if nvidia.cuda is None:
+        yield finding(
+            "gpu-unknown", "note", "the driver does not say which CUDA it speaks: run `nvidia-smi`"
+        )
+        return
+    if nvidia.cuda[0] < toolkit[0]:
+        yield finding(
+            "driver-too-old",
+            "note" if computes else "error",
+            f"the {here.name} wheel is built with CUDA {_dotted(toolkit)}; driver "
+            f"{nvidia.driver or '?'} speaks CUDA {_dotted(nvidia.cuda)} at most"
+            # NVIDIA's cuda-compat packages do that for data centre GPUs
+            + (
+                "; ggml computes on the GPU all the same (forward compatibility)"
+                if computes
+                else ""
+            ),
+            f"{driver_cure(facts, oldest)}; or switch the backend:",
+            _switch(facts, best, here),
+        )
+        return
+    judged = [_gpu(facts, here, best, gpu) for gpu in dict.fromkeys(nvidia.gpus)]
+    yield from judged
+    if nvidia.cuda < toolkit:
+        yield finding(
+            "driver-minor-older",
+            "note",
+            f"driver {nvidia.driver or '?'} speaks CUDA {_dotted(nvidia.cuda)}, the wheel is built "
+            f"with {_dotted(toolkit)}: machine code runs all the same (minor version "
+            "compatibility), PTX would not",
+        )
+    said = any(each.steps for each in judged)
+    if not said and best.backend != here.name and best.backend in _cuda_names(facts):
+        yield finding(
+            "better-backend",
+            "note",
+            f"{best.backend} fits better: {best.why}",
+            "switch when you like:",
+            switch(facts, best.backend),
+        )
+
+
+def _gpu(facts: Facts, here: Installed, best: Choice, gpu: NvidiaGpu) -> Finding:
+    driver, toolkit = facts.accelerators.nvidia.cuda or (0, 0), here.toolkit or (12, 0)
+    fit = cuda_fit(here.architectures, toolkit, driver, gpu.compute)
+    if gpu.compute is None or fit == "unknown":
+        return finding(
+            "gpu-unknown",
+            "note",
+            f"{gpu.name}: whether the {here.name} build has code for it is not known",
+        )
+    name = f"{gpu.name} (compute {_dotted(gpu.compute)})"
+    has = f"the {here.name} wheel has {', '.join(here.architectures)}"
+    if fit == "native":
+        return finding("gpu-fits", "ok", f"{name}: the {here.name} wheel has machine code for it")
+    steps = _switch(facts, best, here)
+    if fit == "jit":
+        better = best.backend != here.name and _is_native(facts, best.backend, gpu)
+        return finding(
+            "gpu-compiles-at-start",
+            "warning" if better else "note",
+            f"{name} is newer than the wheel's machine code: the driver compiles its kernels at the "
+            f"first start (minutes, then cached), and they are slower ({has})",
+            f"switch to {best.backend}" if better else "",
+            steps if better else (),
+        )
+    if fit == "driver-cannot-jit":
+        return finding(
+            "gpu-needs-newer-driver",
+            "error",
+            f"{name} needs the wheel's PTX, and a driver that speaks CUDA {_dotted(driver)} cannot "
+            f"compile PTX of CUDA {_dotted(toolkit)}",
+            f"update NVIDIA's driver to one that speaks CUDA {_dotted(toolkit)}; or switch:",
+            steps,
+        )
+    oldest = min(_capabilities(here.architectures), default=(0, 0))
+    kind = "gpu-too-old" if gpu.compute < oldest else "gpu-too-new"
+    return finding(
+        kind,
+        "error",
+        f"no kernel runs on {name}: {has}",
+        f"switch to {best.backend if best.backend not in {None, here.name} else 'cpu'}",
+        steps,
+    )
+
+
+def _is_native(facts: Facts, backend: str | None, gpu: NvidiaGpu) -> bool:
+    known = facts.published.named(backend)
+    driver = facts.accelerators.nvidia.cuda
+    if known is None or known.toolkit is None or driver is None:
+        return False
+    return cuda_fit(known.architectures, known.toolkit, driver, gpu.compute) == "native"
+
+
+def _capabilities(architectures: tuple[str, ...]) -> list[tuple[int, int]]:
+    digits = [re.match(r"[0-9]+", each) for each in architectures]
+    return [(int(each[0][:-1]), int(each[0][-1])) for each in digits if each]
+
+
+def _rocm(facts: Facts, here: Installed, best: Choice) -> Iterator[Finding]:
+    rocm = facts.accelerators.rocm
+    if rocm.folder is None:
+        yield finding(
+            "rocm-missing",
+            "error",
+            f"the {here.name} wheel needs ROCm's runtime, and it is not in /opt/rocm nor ROCM_PATH",
+            "install ROCm's runtime (rocm-hip-libraries), or switch the backend:",
+            _switch(facts, best, here),
+        )
+    have, need = version_pair(rocm.version), here.toolkit
+    if have and need and have[0] != need[0]:
+        yield finding(
+            "rocm-version",
+            "warning",
+            f"the {here.name} wheel is built with ROCm {_dotted(need)}, here is ROCm {rocm.version}",
+            f"install ROCm {need[0]}",
+        )
+    if not rocm.gpus:
+        yield finding(
+            "gpu-missing",
+            "error",
+            f"the {here.name} wheel is for AMD GPUs, and none answers",
+            "load the amdgpu kernel driver, join the groups render and video; or switch the backend:",
+            _switch(facts, best, here),
+        )
+    for gpu in dict.fromkeys(rocm.gpus):
+        name = f"{gpu.name} ({gpu.architecture})"
+        if not here.architectures:
+            yield finding("gpu-unknown", "note", f"{name}: the build does not say its GPUs")
+        elif rocm_fit(here.architectures, gpu.architecture):
+            yield finding("gpu-fits", "ok", f"{name}: the {here.name} wheel has code for it")
+        else:
+            yield finding(
+                "gpu-too-old",
+                "error",
+                f"no kernel runs on {name}: the wheel has {', '.join(here.architectures)}",
+                f"switch to {best.backend or 'cpu'}",
+                _switch(facts, best, here),
+            )
+
+
+def _vulkan(facts: Facts, here: Installed, best: Choice) -> Iterator[Finding]:
+    vulkan = facts.accelerators.vulkan
+    if vulkan.loader is None:
+        yield finding(
+            "vulkan-missing",
+            "error",
+            f"the {here.name} wheel needs the Vulkan loader: {vulkan.problem}",
+            vulkan_cure(facts),
+        )
+    elif not any(each.kind != "cpu" for each in vulkan.devices):
+        yield finding(
+            "vulkan-no-gpu",
+            "error",
+            f"Vulkan shows no GPU ({vulkan.problem or 'only the CPU' if vulkan.devices else 'nothing'})",
+            vulkan_cure(facts),
+        )
+    if best.backend is not None and best.backend in _cuda_names(facts):
+        yield finding(
+            "better-backend",
+            "note",
+            f"{best.backend} is faster on this GPU: {best.why}",
+            "switch when you like:",
+            switch(facts, best.backend),
+        )
+
+
+def _cuda_names(facts: Facts) -> set[str]:
+    return {each.name for each in facts.published.all if each.family == "cuda"}
+
+
+def _modules(facts: Facts, here: Installed) -> Iterator[Finding]:
+    for module, words in facts.trial.unused_modules:
+        cure, steps = missing_library(facts, words)
+        yield finding(
+            "module-not-loaded",
+            "error",
+            f"{module} does not load, so the {here.name} wheel computes on the CPU: {words}",
+            cure,
+            steps,
+        )
+
+
+def _in_use(facts: Facts) -> Iterator[Finding]:
+    if facts.trial.problem is not None:
+        return
+    gpus = [each for each in facts.trial.devices if each.kind in _GPU_KINDS]
+    if gpus:
+        names = ", ".join(f"{each.name} {each.description}" for each in gpus)
+        yield finding("gpu-used", "ok", f"ggml computes on {names}")
+    else:
+        yield finding(
+            "gpu-not-listed",
+            "warning",
+            "everything seems to be there, but ggml lists no GPU",
+            "run `python -m llama_cpp doctor --json` and report what it prints",
+        )
+
+
+def _dotted(version: tuple[int, int]) -> str:
+    return f"{version[0]}.{version[1]}"
