@@ -108,6 +108,7 @@ def install_steps(tool: str, backend: str, site: str) -> tuple[Step, ...]:
         "cpu_index": index_url(site, "cpu"),
         "backend": backend,
         "version": __version__,
+        "label": backend,
     }
     return tuple(
         step._replace(text=Template(step.text).substitute(values)) for step in known[tool].templates

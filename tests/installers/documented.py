@@ -6,17 +6,13 @@ import json
 import shlex
 import tomllib
 from dataclasses import dataclass
-from string import Template
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast
 
-from tests.installers.served import ROOT
+from index.commands import load_commands
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
+    from index.commands import Values
     from tests.installers.clients import Project
-
-COMMANDS: Final = ROOT / "llama_cpp" / "_commands.json"
 
 Toml: TypeAlias = "str | bool | int | list[Toml] | dict[str, Toml]"
 
@@ -33,16 +29,11 @@ class Step:
     path: str | None
 
 
-def steps_of(tool: str, values: Mapping[str, str]) -> tuple[Step, ...]:
+def steps_of(tool: str, values: Values) -> tuple[Step, ...]:
     """Return the documented steps of a tool with all names filled in."""
-    tools = {each["id"]: each for each in json.loads(COMMANDS.read_text("utf-8"))["tools"]}
     return tuple(
-        Step(
-            kind=step["kind"],
-            text=Template(step["text"]).substitute(values),
-            path=step.get("path"),
-        )
-        for step in tools[tool]["steps"]
+        Step(kind=step.kind, text=step.filled(values), path=step.path)
+        for step in load_commands().tool(tool).steps
     )
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import tomllib
 from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from index.commands import load_commands, values_of
 from tests.installers.clients import Project, project, write_pyproject
-from tests.installers.documented import COMMANDS, Step, follow, put, steps_of
+from tests.installers.documented import Step, follow, put, steps_of
 from tests.installers.environments import NEWEST_PIP, NEWEST_UV, PDM, POETRY, Installer
 from tests.installers.registry import NAME, write_registry
 from tests.installers.served import Served, isolated, running_platform, update
@@ -71,15 +71,7 @@ def application(tool: str, served: Served, tmp_path: Path) -> Project:
 
 
 def steps(tool: str, backend: str, served: Served) -> tuple[Step, ...]:
-    return steps_of(
-        tool,
-        {
-            "index": served.index(backend),
-            "cpu_index": served.index("cpu"),
-            "backend": backend,
-            "version": VERSION,
-        },
-    )
+    return steps_of(tool, values_of(f"{VERSION}+{backend}", backend=backend, root=served.url))
 
 
 def sha256_of(served: Served, backend: str) -> str:
@@ -98,8 +90,7 @@ def locked_hashes(file: Path) -> set[str]:
 
 
 def test_every_documented_tool_is_tried_here() -> None:
-    tools = json.loads(COMMANDS.read_text("utf-8"))["tools"]
-    assert {tool["id"] for tool in tools} == INSTALLERS.keys()
+    assert {tool.id for tool in load_commands().tools} == INSTALLERS.keys()
 
 
 @pytest.mark.parametrize("tool", ["uv", "uv-pip", "pip", "poetry", "pdm"])
