@@ -175,6 +175,21 @@ def test_the_built_wheel_is_served_and_installed(
     assert Path(file).is_relative_to(python.parent.parent)
 
 
+@pytest.mark.build
+def test_the_doctor_runs_from_the_index_alone(tmp_path: Path, environment: dict[str, str]) -> None:
+    site = update(DIST, tmp_path, environment)
+    with Served(site, tmp_path / "requests.log", environment) as served:
+        tool = uv(
+            "tool", "run", "--default-index", served.index("cpu"), "--from", "llama-cpp-python"
+        )
+        command = [*tool, "llama-cpp", "doctor", "--json"]
+        env = {**environment, "UV_CACHE_DIR": str(tmp_path / "uv-cache"), "UV_LINK_MODE": "copy"}
+        said = json.loads(run(*command, env=env, cwd=tmp_path).stdout)
+
+    assert said["schema"] == 1
+    assert said["fits"] is True
+
+
 @pytest.mark.parametrize("installer", ["pip", "uv"])
 @pytest.mark.parametrize("spoiled", ["wheel", "metadata"])
 def test_installers_refuse_other_bytes_than_the_page_says(

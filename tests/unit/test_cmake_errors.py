@@ -74,7 +74,8 @@ def script(tmp_path: Path, text: str) -> subprocess.CompletedProcess[str]:
     modules = "".join(
         f"include([[{ROOT / 'cmake' / name}.cmake]])\n" for name in ("options", "compiler", "cuda")
     )
-    file.write_text(modules + text, encoding="utf-8")
+    required = "cmake_minimum_required(VERSION 3.21...4.4)\n"
+    file.write_text(required + modules + text, encoding="utf-8")
     return run([str(CMAKE), "-P", str(file)], {"PATH": str(tmp_path)})
 
 
