@@ -87,8 +87,9 @@ def index(session: nox.Session) -> None:
         session.run("python", "-m", "index", *session.posargs)
         return
     session.run("python", "-m", "ci", "auto")
+    a_try = ["--anew", "--catalogue", "build/catalogue.jsonl"]
     wheels = ["--wheels", "dist", "--wheels", "dist/auto"]
-    session.run("python", "-m", "index", "update", "--catalogue", "build/catalogue.jsonl", *wheels)
+    session.run("python", "-m", "index", "update", *a_try, *wheels)
 
 
 @nox.session

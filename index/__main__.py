@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import shutil
 import sys
 import time
 from functools import partial
@@ -17,7 +18,7 @@ from ci.table import load_table
 from index import catalogue, dependencies, upstream
 from index.publish import command, wheels
 from index.serve import Server
-from index.site import build
+from index.site import build, refuse_foreign
 from index.wheel import find_wheels
 
 if TYPE_CHECKING:
@@ -128,6 +129,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     _catalogue_option(update)
     _site_options(update)
+    update.add_argument(
+        "--anew",
+        action="store_true",
+        help="for a try: forget the catalogue and the site of the try before",
+    )
     update.set_defaults(base_url=None)
 
     ask = commands.add_parser(
@@ -307,7 +313,15 @@ def _yank(options: argparse.Namespace) -> None:
 
 def _update(options: argparse.Namespace) -> None:
     options.wheels = options.wheels or [DIST]
+    if options.anew:
+        if options.catalogue.resolve() == CATALOGUE.resolve():
+            what = f"--anew would forget {CATALOGUE}, which is the release's and only grows"
+            raise UsageError(what, cure="name a catalogue of your own with --catalogue")
+        refuse_foreign(options.out)
+        options.catalogue.unlink(missing_ok=True)
     _add(options)
+    if options.anew:
+        shutil.rmtree(options.out, ignore_errors=True)
     _build(options)
 
 

@@ -72,7 +72,7 @@ def build(
         PublishError: The file system refused.
     """
     out = out.resolve()
-    _refuse_foreign(out)
+    refuse_foreign(out)
     for folder in wheels:
         if not folder.is_dir():
             raise UsageError(f"{folder}: no such folder", cure="give the folder of the wheels")
@@ -107,7 +107,12 @@ def build(
     )
 
 
-def _refuse_foreign(out: Path) -> None:
+def refuse_foreign(out: Path) -> None:
+    """Stop where a folder is something else than a site, so that it is not replaced.
+
+    Raises:
+        UsageError: It is.
+    """
     if not out.exists():
         return
     if not out.is_dir() or (any(out.iterdir()) and not (out / MARK).is_file()):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -66,6 +67,51 @@ def test_yank_and_unyank(here: Path, capsys: pytest.CaptureFixture[str]) -> None
         "index/catalogue.jsonl: 1 changed; `python -m index build` shows it\n"
     )
     assert len((here / "index/catalogue.jsonl").read_bytes().splitlines()) == 3
+
+
+def test_a_try_begins_anew(here: Path) -> None:
+    options = ["--anew", "--catalogue", "build/catalogue.jsonl"]
+    write_proven_wheel(here / "dist", backend="cu128")
+    assert main(["update", *options]) == 0
+    shutil.rmtree(here / "dist")
+    write_proven_wheel(here / "dist")
+
+    assert main(["update", *options]) == 0
+
+    assert sorted(path.name for path in (here / "site/whl").iterdir()) == ["cpu", "index.html"]
+    assert len((here / "build/catalogue.jsonl").read_bytes().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        pytest.param(
+            [],
+            "error: --anew would forget index/catalogue.jsonl, which is the release's and only"
+            " grows\n  -> name a catalogue of your own with --catalogue\n",
+            id="release",
+        ),
+        pytest.param(
+            ["--catalogue", "c.jsonl", "--out", "mine"],
+            "error: mine: not a site that this command made, so it is not replaced\n",
+            id="foreign",
+        ),
+    ],
+)
+def test_a_try_forgets_nothing_of_worth(
+    here: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    write_proven_wheel(here / "dist")
+    main(["add", "dist"])
+    (here / "mine").mkdir()
+    (here / "mine" / "thesis.txt").write_text("mine", encoding="utf-8")
+    before = snapshot(here)
+    capsys.readouterr()
+
+    assert main(["update", "--anew", *options]) == 2
+
+    assert capsys.readouterr().err.startswith(message)
+    assert snapshot(here) == before
 
 
 def test_options(here: Path) -> None:
