@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 # what each layer may import of ours; lower ones first
 LAYERS = [
     {"ci.errors"},
-    {"ci.table", "ci.process", "ci.paths", "ci.progress", "ci.zig", "ci.version_label"},
+    {"ci.table", "ci.variants", "ci.process", "ci.paths", "ci.progress", "ci.zig", "ci.version_label"},
     {"ci.wheel", "ci.download", "ci.host", "ci.interpreters", "ci.compiler", "ci.instructions", "ci.library",
      "ci.sbom", "ci.abi"},
     {"ci.vendor", "ci.repair", "ci.check", "ci.smoke", "ci.matrix", "ci.emulation",

@@ -17,7 +17,8 @@ from ci.interpreters import choose_interpreters
 from ci.progress import Progress
 from ci.relabel import Copy, Made, make, plan, relabel
 from ci.smoke import report_path
-from ci.table import Target, WheelVariant, load_table
+from ci.table import Target, load_table
+from ci.variants import WheelVariant
 from ci.wheel import Wheel, read_wheel, write_wheel
 from tests.wheels import write_built_wheel, write_report
 
