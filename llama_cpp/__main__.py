@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import platform
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -92,7 +93,8 @@ def _parser() -> argparse.ArgumentParser:
     site.add_argument(
         "--index",
         metavar="URL",
-        default=os.environ.get(INDEX_VARIABLE),
+        type=_site,
+        default=os.environ.get(INDEX_VARIABLE) or None,
         help=f"the site of the index, where it is not the built-in one (or {INDEX_VARIABLE})",
     )
     verbs.add_parser("info", parents=[common], help="what was built, and what ggml finds here")
@@ -111,6 +113,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     select.add_argument("--url", action="store_true", help="print the index URL alone")
     return parser
+
+
+def _site(text: str) -> str:
+    """Check the address of a site: what is printed with it is pasted into a shell."""
+    if re.fullmatch(r"(https?|file)://[^\s\"'`$\\;&|<>]+", text) is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no address such as https://example.org/")
+    return text
 
 
 def _info(options: argparse.Namespace) -> tuple[int, str, str]:

@@ -622,6 +622,8 @@ def test_select_for_each_tool(cpu: Installed, tmp_path: Path, tool: str) -> None
     [
         (("select", "--backend", "cu999"), "there is no backend 'cu999': choose one of cpu, "),
         (("select", "--tool", "rye"), "argument --tool: invalid choice: 'rye'"),
+        (("select", "--index", "foo"), "argument --index: 'foo' is no address such as"),
+        (("doctor", "--index", "http://x/$(id)"), "argument --index: 'http://x/$(id)' is no"),
         (("cure",), "invalid choice: 'cure'"),
         (("doctor", "--url"), "unrecognized arguments: --url"),
     ],
