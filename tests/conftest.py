@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,22 @@ ROOT = Path(__file__).resolve().parent.parent
 # a shell starts background jobs with SIGINT ignored, and what they start inherits it
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# nox and shells name the environment that runs the tests: an installer under test would take it for
+# its own, and `uv sync` removes what it does not know
+for name in ("VIRTUAL_ENV", "CONDA_PREFIX", "UV_PROJECT_ENVIRONMENT", "UV_PYTHON"):
+    os.environ.pop(name, None)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_environment() -> Iterator[None]:
+    """See that no installer under test has changed the environment that runs the tests."""
+    folder = Path(pytest.__file__).parent.parent
+    before = {path.name for path in folder.glob("*.dist-info")}
+    yield
+    after = {path.name for path in folder.glob("*.dist-info")}
+    assert after == before, "a test has installed into the environment that runs the tests"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
