@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ from ci.process import ProcessError, run
 from ci.table import Platform
 
 Choice: TypeAlias = Literal["auto", "zig", "system"]
+
+_KEPT_SECONDS = 30 * 24 * 3600
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,8 +86,20 @@ def _zig(platform: Platform, folder: Path, prefixes: Mapping[Path, str]) -> Comp
         name=f"zig {version}",
         defines=zig.cmake_defines(platform.zig_target, folder, version),
         # zig keeps libc and libc++ there, compiled once per target
-        env={"ZIG_GLOBAL_CACHE_DIR": str(paths.cache_folder() / "zig")},
+        env={"ZIG_GLOBAL_CACHE_DIR": str(_zig_cache(paths.cache_folder() / "zig"))},
     )
+
+
+def _zig_cache(parent: Path) -> Path:
+    """Return this installation's cache; one that no build has used for a month is removed."""
+    folder = zig.cache_folder(parent)
+    folder.mkdir(parents=True, exist_ok=True)
+    os.utime(folder)
+    oldest = time.time() - _KEPT_SECONDS
+    for other in parent.iterdir():
+        if other.is_dir() and other.stat().st_mtime < oldest:
+            shutil.rmtree(other, ignore_errors=True)
+    return folder
 
 
 class CompilerCache:

@@ -6,6 +6,7 @@ Standard library alone, so that a build container can run it: ``python ci/zig.py
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Mapping
 from importlib import metadata
@@ -58,6 +59,19 @@ def _home() -> Path:
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError("the package ziglang is not installed")
     return Path(spec.origin).parent
+
+
+def cache_folder(parent: Path, home: Path | None = None) -> Path:
+    """Return the folder for an installation's global cache, below ``parent``.
+
+    zig knows a file of its library by inode and time. Two installations that share a cache each
+    find the other's entries stale and write them anew, and while both compile they can wait for
+    each other's locks for ever. Installations whose files are hard links of one another (uv makes
+    them so) are one.
+    """
+    library = ((home or _home()) / "lib" / "std" / "std.zig").stat()
+    identity = f"{library.st_dev} {library.st_ino} {library.st_mtime_ns}"
+    return parent / hashlib.sha256(identity.encode()).hexdigest()[:16]
 
 
 def libcxx_licence() -> str:
