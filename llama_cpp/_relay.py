@@ -105,27 +105,16 @@ def greet(address: Address, timeout: float = TIMEOUT) -> socket.socket:
             not answer because it serves somebody else.
     """
     try:
-        connection = socket.create_connection(tuple(address), timeout)
+        connection = socket.create_connection((address.host, address.port), timeout)
     except (OSError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise ServerError(f"cannot connect: {reason}") from error
+        raise ServerError(f"cannot connect: {_reason(error)}") from error
     try:
         _keep_alive(connection)
         connection.sendall(_HEAD.pack(_HELLO, len(_NO_CAPABILITIES)) + _NO_CAPABILITIES)
         (size,) = _SIZE.unpack(_read(connection, _SIZE.size))
-        if size != _HELLO_ANSWER.size:
-            raise ServerError(
-                "what listens there is no RPC server of llama.cpp, or one of another version"
-            )
-        major, minor, patch, _padding = _HELLO_ANSWER.unpack(_read(connection, size))
-        if major != _abi.RPC_PROTO_MAJOR_VERSION or minor > _abi.RPC_PROTO_MINOR_VERSION:
-            raise ServerError(
-                f"it speaks version {major}.{minor}.{patch} of the protocol, this package "
-                f"{_abi.RPC_PROTO_MAJOR_VERSION}.{_abi.RPC_PROTO_MINOR_VERSION}."
-                f"{_abi.RPC_PROTO_PATCH_VERSION}: install the same version on both machines"
-            )
+        answer = _read(connection, size) if size == _HELLO_ANSWER.size else b""
         connection.settimeout(None)
-    except socket.timeout as error:  # noqa: UP041 - not TimeoutError before Python 3.10
+    except socket.timeout as error:  # not TimeoutError before Python 3.10
         connection.close()
         raise ServerError(
             f"it does not answer within {timeout:g} s: a server has one client at a time, "
@@ -136,10 +125,23 @@ def greet(address: Address, timeout: float = TIMEOUT) -> socket.socket:
         raise ServerError(
             "it closes the connection at once: no RPC server of llama.cpp, or another version"
         ) from error
-    except ServerError:
+    if (problem := _version_problem(answer)) is not None:
         connection.close()
-        raise
+        raise ServerError(problem)
     return connection
+
+
+def _version_problem(answer: bytes) -> str | None:
+    if not answer:
+        return "what listens there is no RPC server of llama.cpp, or one of another version"
+    major, minor, patch, _padding = _HELLO_ANSWER.unpack(answer)
+    if major == _abi.RPC_PROTO_MAJOR_VERSION and minor <= _abi.RPC_PROTO_MINOR_VERSION:
+        return None
+    return (
+        f"it speaks version {major}.{minor}.{patch} of the protocol, this package "
+        f"{_abi.RPC_PROTO_MAJOR_VERSION}.{_abi.RPC_PROTO_MINOR_VERSION}."
+        f"{_abi.RPC_PROTO_PATCH_VERSION}: install the same version on both machines"
+    )
 
 
 def count_devices(connection: socket.socket) -> int:
@@ -214,9 +216,7 @@ class Relay:
     def _serve(self, client: socket.socket) -> None:
         self.failure = None
         try:
-            self._server = greet(self.address)
-            if (now := count_devices(self._server)) != self.devices:
-                raise ServerError(f"it has {now} devices now and had {self.devices} before")
+            self._server = self._dial()
         except ServerError as error:
             self._lose(str(error))
         while True:
@@ -224,6 +224,18 @@ class Relay:
             request = self._pass_on(client, command, size)
             if command in _STAND_IN:
                 self._answer(client, command, request)
+
+    def _dial(self) -> socket.socket:
+        server = greet(self.address)
+        try:
+            now = count_devices(server)
+        except ServerError:
+            server.close()
+            raise
+        if now != self.devices:
+            server.close()
+            raise ServerError(f"it has {now} devices now and had {self.devices} before")
+        return server
 
     def _pass_on(self, client: socket.socket, command: int, size: int) -> bytes:
         """Read a request and send it to the server; return its first part."""
@@ -234,47 +246,47 @@ class Relay:
         self._send(head + first)
         left = size - len(first)
         while left:
-            count = client.recv_into(self._buffer, min(left, _CHUNK))
-            if count == 0:
-                raise ConnectionError
+            count = _receive(client, self._buffer[:left])
             self._send(self._buffer[:count])
             left -= count
         return first
 
     def _answer(self, client: socket.socket, command: int, request: bytes) -> None:
-        """Read the server's answer and give it to the client, or one in its place."""
+        """Give the client the server's answer, or one in its place."""
         expected = self._size(command, request)
-        sent = 0
-        if command != _HELLO and self._server is not None:
-            try:
-                (size,) = _SIZE.unpack(_read(self._server, _SIZE.size))
-                if size != expected:
-                    raise ServerError(f"it answered {size} bytes where {expected} were due")
-                # only what has arrived is announced: a piece may be the whole of it
-                head = _SIZE.pack(size)
-                while sent < expected:
-                    count = self._server.recv_into(self._buffer, min(expected - sent, _CHUNK))
-                    if count == 0:
-                        raise ConnectionError("it closed the connection")
-                    _write(client, head + self._buffer[:count] if head else self._buffer[:count])
-                    head = b""
-                    sent += count
-            except _ClientError:
-                raise
-            except (OSError, ServerError) as error:
-                self._lose(_reason(error))
-            else:
-                return
-        answer = self._stand_in(command, request)
-        if sent == 0:
-            _write(client, _SIZE.pack(expected))
-        if answer:
-            _write(client, answer[sent:])
+        sent = None if command == _HELLO else self._copy_answer(client, expected)
+        if sent is None:
+            client.sendall(_SIZE.pack(expected))
+            sent = 0
+        if answer := self._stand_in(command, request):
+            client.sendall(answer[sent:])
             return
         zeros = bytes(min(expected - sent, _CHUNK))
         while sent < expected:
-            _write(client, zeros[: expected - sent])
+            client.sendall(zeros[: expected - sent])
             sent += min(len(zeros), expected - sent)
+
+    def _copy_answer(self, client: socket.socket, expected: int) -> int | None:
+        """Copy what the server answers; return how much came before it was lost, None for nothing."""
+        sent: int | None = None
+        piece: bytes | memoryview
+        while self._server is not None and (sent is None or sent < expected):
+            try:
+                if sent is None:
+                    (size,) = _SIZE.unpack(_read(self._server, _SIZE.size))
+                    piece = _SIZE.pack(size)
+                else:
+                    count = _receive(self._server, self._buffer[: expected - sent])
+                    piece = self._buffer[:count]
+            except OSError as error:
+                self._lose(_reason(error))
+                break
+            if sent is None and size != expected:
+                self._lose(f"it answered {size} bytes where {expected} were due")
+                break
+            client.sendall(piece)
+            sent = 0 if sent is None else sent + count
+        return sent
 
     def _size(self, command: int, request: bytes) -> int:
         if command == _GET_TENSOR:
@@ -304,17 +316,6 @@ class Relay:
             self._server = None
 
 
-class _ClientError(OSError):
-    """The connection to our own client broke, not the one to the server."""
-
-
-def _write(client: socket.socket, data: bytes | memoryview) -> None:
-    try:
-        client.sendall(data)
-    except OSError as error:
-        raise _ClientError from error
-
-
 def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
 
@@ -324,11 +325,16 @@ def _read(connection: socket.socket, size: int) -> bytes:
     data = bytearray(size)
     view = memoryview(data)
     while view:
-        count = connection.recv_into(view)
-        if count == 0:
-            raise ConnectionError("it closed the connection")
-        view = view[count:]
+        view = view[_receive(connection, view) :]
     return bytes(data)
+
+
+def _receive(connection: socket.socket, view: memoryview) -> int:
+    """Read what is there, at least a byte and at most what fits."""
+    count = connection.recv_into(view)
+    if count == 0:
+        raise ConnectionError("it closed the connection")
+    return count
 
 
 def _keep_alive(connection: socket.socket) -> None:

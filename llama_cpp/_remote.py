@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from llama_cpp import _abi, _library, _log
 from llama_cpp._errors import LlamaError, ModelLoadError, ValidationError
@@ -135,7 +135,7 @@ def _connect(add: Callable[..., object], address: Address) -> Relay:
             f"the RPC server {address} cannot be used: {relay.failure or 'ggml refuses it'}",
             log=_log.complaints(),
         )
-    _library.load().ggml_backend_register(registry)
+    _library.load().ggml_backend_register(cast("int", registry))
     _relays[address] = relay
     return relay
 

@@ -78,10 +78,14 @@ def serve(options: argparse.Namespace) -> int:
         stopped_by_itself.set()
         ended.set()
 
-    names = ", ".join(device.name for device in lent)
-    sys.stdout.write(f"lending {names} on {host}:{port} to one client at a time; Ctrl-C ends it\n")
-    sys.stdout.flush()
     threading.Thread(target=run, name="rpc-server", daemon=True).start()
+    _wait_for_listener(host, port, ended)
+    if not ended.is_set():
+        names = ", ".join(device.name for device in lent)
+        sys.stdout.write(
+            f"lending {names} on {host}:{port} to one client at a time; Ctrl-C ends it\n"
+        )
+        sys.stdout.flush()
     # with a timeout, or Windows would not see Ctrl-C
     while not ended.wait(0.5):
         pass
@@ -132,6 +136,23 @@ def _free_port(host: str, port: int) -> int:
                 "or the --host of this machine"
             ) from error
         return int(probe.getsockname()[1])
+
+
+def _wait_for_listener(host: str, port: int, ended: threading.Event) -> None:
+    """Wait until the port is listened on, so that who reads our line may connect at once.
+
+    Asked without connecting, which would be a client: on Linux a second socket may be bound until
+    somebody listens. Other systems refuse it either way, so that nothing is waited for there.
+    """
+    for _ in range(500 if sys.platform == "linux" else 0):
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+            except OSError:
+                return
+        if ended.wait(0.01):
+            return
 
 
 def _lent(names: str | None) -> list[_Lent]:
