@@ -15,7 +15,7 @@ from ci.library import Library, read_library
 from ci.table import System, Table, Target
 from ci.wheel import Wheel, library_names, read_wheel
 
-_LIBRARIES = ("ggml-base", "ggml", "llama", "mtmd")
+_LIBRARIES = ("ggml-base", "ggml", "ggml-rpc", "llama", "mtmd")
 _SUFFIXES = {".py", ".pyi", ".typed", ".json", ".so", ".dylib", ".dll"}
 
 # what the policies of PEP 599 and PEP 656 promise and our libraries use

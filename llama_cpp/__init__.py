@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from llama_cpp._library import (
         Device,
         cpu_variant,
-        devices,
         libraries,
         module_failures,
         system_info,
     )
+    from llama_cpp._remote import add_rpc_servers, devices
     from llama_cpp.llama import Llama
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "ModelLoadError",
     "ValidationError",
     "__version__",
+    "add_rpc_servers",
     "build_info",
     "cpu_variant",
     "devices",
@@ -50,9 +51,10 @@ _HOMES = {
     "LlamaError": "_errors",
     "ModelLoadError": "_errors",
     "ValidationError": "_errors",
+    "add_rpc_servers": "_remote",
     "build_info": "_build_info",
     "cpu_variant": "_library",
-    "devices": "_library",
+    "devices": "_remote",
     "libraries": "_library",
     "module_failures": "_library",
     "system_info": "_library",

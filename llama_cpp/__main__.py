@@ -1,4 +1,4 @@
-"""``python -m llama_cpp [info | doctor | select]``: what is installed, whether it fits, what would."""
+"""``python -m llama_cpp [info | doctor | select | rpc-server]``: what is installed, does it fit, what would."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llama_cpp import _library
+from llama_cpp import _library, _remote, _rpc_server
 from llama_cpp._build_info import build_info
 from llama_cpp._errors import LlamaError
 from llama_cpp._version import __version__
@@ -42,7 +42,7 @@ def report() -> Report:
         "folder": str(_library.library_folder()),
         "libraries": list(_library.libraries()),
         "cpu_variant": _library.cpu_variant(),
-        "devices": [device._asdict() for device in _library.devices()],
+        "devices": [device._asdict() for device in _remote.devices()],
         "unused_modules": dict(_library.module_failures()),
         "system_info": _library.system_info(),
     }
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         0: all is well. 1: the libraries cannot be loaded (info), something is to be mended (doctor),
-        or no wheel is made for this machine (select). 2: the command line is wrong. 3: the answer
+        no wheel is made for this machine (select), or the server cannot serve (rpc-server). 2: the command line is wrong. 3: the answer
         cannot be written.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
@@ -71,6 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(given)
     if options.verb == "info":
         return _print(*_info(options))
+    if options.verb == "rpc-server":
+        return _rpc_server.serve(options)
     from llama_cpp._doctor import verbs  # noqa: PLC0415 - `info` and imports stay light
 
     run = {"doctor": verbs.doctor, "select": verbs.select}[options.verb]
@@ -86,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
         "say whether it fits, and which backend would.",
         epilog="Without a verb: info.",
     )
-    verbs = parser.add_subparsers(dest="verb", metavar="info | doctor | select")
+    verbs = parser.add_subparsers(dest="verb", metavar="info | doctor | select | rpc-server")
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--json", action="store_true", help="print one JSON object")
     site = argparse.ArgumentParser(add_help=False)
@@ -97,7 +99,12 @@ def _parser() -> argparse.ArgumentParser:
         default=os.environ.get(INDEX_VARIABLE) or None,
         help=f"the site of the index, where it is not the built-in one (or {INDEX_VARIABLE})",
     )
-    verbs.add_parser("info", parents=[common], help="what was built, and what ggml finds here")
+    info = verbs.add_parser(
+        "info", parents=[common], help="what was built, and what ggml finds here"
+    )
+    info.add_argument(
+        "--rpc-servers", metavar="HOST:PORT,…", help="and the devices of these servers"
+    )
     doctor = verbs.add_parser(
         "doctor", parents=[common, site], help="does it fit this machine? What mends it?"
     )
@@ -112,6 +119,9 @@ def _parser() -> argparse.ArgumentParser:
         "--tool", choices=[tool.name for tool in tools()], help="the tool you install with"
     )
     select.add_argument("--url", action="store_true", help="print the index URL alone")
+    _rpc_server.add_arguments(
+        verbs.add_parser("rpc-server", help="lend this machine's devices to other machines")
+    )
     return parser
 
 
@@ -124,6 +134,8 @@ def _site(text: str) -> str:
 
 def _info(options: argparse.Namespace) -> tuple[int, str, str]:
     try:
+        if options.rpc_servers is not None:
+            _remote.add_rpc_servers(options.rpc_servers)
         found = report()
     except LlamaError as error:
         return 1, "", f"error: {error}\n"

@@ -66,6 +66,10 @@ LLAMA_STATE_SEQ_FLAGS_NONE = 0
 LLAMA_STATE_SEQ_FLAGS_SWA_ONLY = 1
 LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY = 1
 LLAMA_STATE_SEQ_FLAGS_ON_DEVICE = 2
+RPC_PROTO_MAJOR_VERSION = 7
+RPC_PROTO_MINOR_VERSION = 0
+RPC_PROTO_PATCH_VERSION = 0
+GGML_RPC_MAX_SERVERS = 16
 
 # enum ggml_status
 GGML_STATUS_ALLOC_FAILED = -2
@@ -2587,4 +2591,13 @@ PROTOTYPES = {
         c_int32,
         (c_void_p, POINTER(c_int32), POINTER(c_char_p), POINTER(c_size_t), POINTER(c_int64)),
     ),
+    # void ggml_backend_rpc_start_server(const char *endpoint, const char *cache_dir, size_t
+    #     n_threads, size_t n_devices, ggml_backend_dev_t *devices)
+    "ggml_backend_rpc_start_server": (
+        "ggml-rpc",
+        None,
+        (c_char_p, c_char_p, c_size_t, c_size_t, POINTER(c_void_p)),
+    ),
+    # ggml_backend_reg_t ggml_backend_rpc_add_server(const char *endpoint)
+    "ggml_backend_rpc_add_server": ("ggml-rpc", c_void_p, (c_char_p,)),
 }

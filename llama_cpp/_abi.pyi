@@ -76,6 +76,10 @@ LLAMA_STATE_SEQ_FLAGS_NONE: Final = 0
 LLAMA_STATE_SEQ_FLAGS_SWA_ONLY: Final = 1
 LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY: Final = 1
 LLAMA_STATE_SEQ_FLAGS_ON_DEVICE: Final = 2
+RPC_PROTO_MAJOR_VERSION: Final = 7
+RPC_PROTO_MINOR_VERSION: Final = 0
+RPC_PROTO_PATCH_VERSION: Final = 0
+GGML_RPC_MAX_SERVERS: Final = 16
 
 # enum ggml_status
 GGML_STATUS_ALLOC_FAILED: Final = -2
@@ -2243,5 +2247,15 @@ class Functions:
         out_n_samples: _To[c_int64],
         /,
     ) -> int: ...
+    def ggml_backend_rpc_start_server(
+        self,
+        endpoint: _Text,
+        cache_dir: _Text,
+        n_threads: int,
+        n_devices: int,
+        devices: _To[c_void_p],
+        /,
+    ) -> None: ...
+    def ggml_backend_rpc_add_server(self, endpoint: _Text, /) -> int | None: ...
 
 PROTOTYPES: Final[Mapping[str, tuple[str, Any, tuple[Any, ...]]]]

@@ -114,6 +114,7 @@ class Context(_Owner):
         Raises:
             ValidationError: a parameter is out of range.
             LlamaError: llama.cpp refused (not enough memory, parameters that exclude each other).
+            GenerationError: an RPC server of the model is lost.
         """
         params.check()
         if model.params.vocab_only:
@@ -135,6 +136,10 @@ class Context(_Owner):
                 self._handle = Handle("context", pointer, free, model.handle)
                 self._handle.close_with(self)
         _log.reraise()
+        if (lost := model.lost_server) is not None:
+            if pointer is not None:
+                self._handle.close()
+            raise GenerationError(f"no context was made: {lost}; {_AGAIN}")
         if pointer is None:
             raise LlamaError(
                 f"llama.cpp cannot make a context of {params.n_ctx} tokens; its own words follow",
@@ -188,7 +193,8 @@ class Context(_Owner):
 
         Raises:
             ValidationError: the batch is empty, too large, or made for another context.
-            GenerationError: llama.cpp failed; what it had computed may be partly in memory.
+            GenerationError: llama.cpp failed, or an RPC server of the model is lost; what it had
+                computed may be partly in memory.
         """
         with self.lock:
             pointer = self._handle.pointer
@@ -206,13 +212,26 @@ class Context(_Owner):
             if batch.n_vocab > self.model.vocabulary.size or batch.n_seq_max > self.n_seq_max:
                 raise ValidationError("the batch was made for another context; use context.batch()")
             self._outputs = []
-            status = self._lib.llama_decode(pointer, batch.struct)
+            status = self._decode(pointer, batch)
             if status:
                 _log.reraise()
                 raise GenerationError(
                     _STATUS.get(status, _FATAL.format(status)), log=_log.complaints()
                 )
             self._outputs = list(range(count)) if self._embeddings else batch.outputs
+
+    def _decode(self, pointer: int, batch: Batch) -> int:
+        if not self.model.remote:
+            return self._lib.llama_decode(pointer, batch.struct)
+        lost = self.model.lost_server
+        if lost is None:
+            status = self._lib.llama_decode(pointer, batch.struct)
+            # what comes from a server has arrived only after this, or has not
+            self._lib.llama_synchronize(pointer)
+            lost = self.model.lost_server
+            if lost is None:
+                return status
+        raise GenerationError(f"{lost}; {_AGAIN}")
 
     def output_index(self, index: int) -> int:
         """Return ``index`` if logits were asked for there in the last decode.
@@ -357,6 +376,8 @@ class Context(_Owner):
                 f"sequence id {seq_id}; this context's ids run from 0 to {self.n_seq_max - 1}"
             )
 
+
+_AGAIN = "close this object, start the server again, then load the model once more"
 
 # llama.h, llama_decode: what its return values mean
 _STATUS = {

@@ -10,7 +10,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from llama_cpp import _abi, _library, _log
+from llama_cpp import _abi, _library, _log, _remote
 from llama_cpp._arguments import check_integer
 from llama_cpp._errors import LlamaError, ModelLoadError, ValidationError
 from llama_cpp._gguf import check_file
@@ -47,6 +47,8 @@ class ModelParams(NamedTuple):
     use_mlock: bool = False
     check_tensors: bool = False
     """Look for NaN and infinity in every tensor while loading."""
+    rpc_servers: tuple[str, ...] = ()
+    """Servers whose devices come before this machine's GPUs: ``host:port``."""
 
     def check(self) -> None:
         """Raise :class:`ValidationError` for what llama.cpp would assert on or misread."""
@@ -61,6 +63,8 @@ class ModelParams(NamedTuple):
                 raise ValidationError(
                     f"tensor_split has {share}; shares are finite and not negative"
                 )
+        if self.rpc_servers:
+            _remote.parse_servers(self.rpc_servers)
 
 
 class _Owner:
@@ -109,7 +113,8 @@ class Model(_Owner):
             params: how to load it.
 
         Raises:
-            ModelLoadError: the file is missing, damaged, too new, or refused by llama.cpp.
+            ModelLoadError: the file is missing, damaged, too new, or refused by llama.cpp; or an RPC
+                server cannot be used.
             ValidationError: a parameter is out of range.
             LlamaError: llama.cpp's libraries are missing.
         """
@@ -118,7 +123,10 @@ class Model(_Owner):
         params.check()
         check_file(self.path)
         self._lib = lib = _library.load()
+        self._servers = _remote.connect(params.rpc_servers) if params.rpc_servers else ()
         native = lib.llama_model_default_params()
+        if (devices := _remote.choose(self._servers)) is not None:
+            native.devices = devices
         native.n_gpu_layers = params.n_gpu_layers
         native.split_mode = params.split_mode
         native.main_gpu = params.main_gpu
@@ -136,6 +144,12 @@ class Model(_Owner):
                 self._handle = Handle("model", pointer, lib.llama_model_free)
                 self._handle.close_with(self)
         _log.reraise()
+        if (lost := self.lost_server) is not None:
+            if pointer is not None:
+                self._handle.close()
+            raise ModelLoadError(
+                f"{self.path} was not loaded: {lost}; start the server again, then load once more"
+            )
         if pointer is None:
             raise ModelLoadError(
                 f"llama.cpp cannot load {self.path}; its own words follow", log=_log.complaints()
@@ -169,6 +183,16 @@ class Model(_Owner):
     def handle(self) -> Handle:
         """What contexts, samplers and adapters hang on."""
         return self._handle
+
+    @property
+    def remote(self) -> bool:
+        """Whether devices of RPC servers may compute it."""
+        return bool(self._servers)
+
+    @property
+    def lost_server(self) -> str | None:
+        """Which of its RPC servers is lost and why: nothing computed since then is to be used."""
+        return _remote.lost(self._servers)
 
     @cached_property
     def description(self) -> str:

@@ -12,6 +12,7 @@ from llama_cpp._embedding import embed
 from llama_cpp._engine import Answer, Engine
 from llama_cpp._errors import LlamaError, ValidationError
 from llama_cpp._model import Adapter, Model, ModelParams
+from llama_cpp._remote import parse_servers
 from llama_cpp._sampler import Sampler, SamplingParams
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class Llama:
         split_mode: int = _abi.LLAMA_SPLIT_MODE_LAYER,
         main_gpu: int = 0,
         tensor_split: Sequence[float] | None = None,
+        rpc_servers: str | Sequence[str] | None = None,
         vocab_only: bool = False,
         use_mmap: bool = True,
         use_mlock: bool = False,
@@ -85,7 +87,9 @@ class Llama:
             n_gpu_layers: layers to keep on the GPU; negative means all.
             split_mode: how to share a model between GPUs, ``LLAMA_SPLIT_MODE_*``.
             main_gpu: the GPU to use when not splitting.
-            tensor_split: share of each GPU.
+            tensor_split: share of each GPU; with ``rpc_servers`` their devices come first.
+            rpc_servers: other machines that run ``python -m llama_cpp rpc-server``,
+                ``"host:port,host:port"`` or a sequence: their devices count as GPUs.
             vocab_only: load the tokenizer only.
             use_mmap: map the file instead of reading it.
             use_mlock: keep the model in RAM.
@@ -120,7 +124,8 @@ class Llama:
                 what the application's logging configuration lets through. The last object decides.
 
         Raises:
-            ModelLoadError: a file is missing, damaged, too new, or refused by llama.cpp.
+            ModelLoadError: a file is missing, damaged, too new, or refused by llama.cpp; or an RPC
+                server cannot be used.
             ValidationError: a parameter is out of range.
             LlamaError: the libraries are missing, or llama.cpp cannot make the context.
         """
@@ -137,6 +142,7 @@ class Llama:
             vocab_only=vocab_only,
             use_mmap=use_mmap,
             use_mlock=use_mlock,
+            rpc_servers=() if rpc_servers is None else _servers(rpc_servers),
         )
         context_params = ContextParams(
             n_ctx=n_ctx,
@@ -651,6 +657,10 @@ class Llama:
 
 def _choice(text: str, reason: FinishReason | None) -> CompletionChoice:
     return {"text": text, "index": 0, "logprobs": None, "finish_reason": reason}
+
+
+def _servers(servers: str | Sequence[str]) -> tuple[str, ...]:
+    return tuple(str(address) for address in parse_servers(servers))
 
 
 def _utf8(text: bytes | str) -> bytes:

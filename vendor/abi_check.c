@@ -5,6 +5,7 @@
 #include "llama.h"
 #include "mtmd.h"
 #include "mtmd-helper.h"
+#include "ggml-rpc.h"
 #include <stddef.h>
 
 #if defined(__GNUC__)
@@ -74,6 +75,10 @@ ABI_VALUE(LLAMA_STATE_SEQ_FLAGS_NONE, 0);
 ABI_VALUE(LLAMA_STATE_SEQ_FLAGS_SWA_ONLY, 1);
 ABI_VALUE(LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY, 1);
 ABI_VALUE(LLAMA_STATE_SEQ_FLAGS_ON_DEVICE, 2);
+ABI_VALUE(RPC_PROTO_MAJOR_VERSION, 7);
+ABI_VALUE(RPC_PROTO_MINOR_VERSION, 0);
+ABI_VALUE(RPC_PROTO_PATCH_VERSION, 0);
+ABI_VALUE(GGML_RPC_MAX_SERVERS, 16);
 
 ABI_ENUM(enum ggml_status);
 ABI_VALUE(GGML_STATUS_ALLOC_FAILED, -2);
@@ -1403,3 +1408,5 @@ ABI_FUNCTION(mtmd_helper_gen_audio_set_input, int32_t (*)(struct mtmd_helper_gen
 ABI_FUNCTION(mtmd_helper_gen_audio_step_prompt, int32_t (*)(struct mtmd_helper_gen_audio *, int32_t));
 ABI_FUNCTION(mtmd_helper_gen_audio_step_gen, int32_t (*)(struct mtmd_helper_gen_audio *, int32_t, const float *, const float **, bool *));
 ABI_FUNCTION(mtmd_helper_gen_audio_get_output, int32_t (*)(struct mtmd_helper_gen_audio *, int32_t *, const char **, size_t *, int64_t *));
+ABI_FUNCTION(ggml_backend_rpc_start_server, void (*)(const char *, const char *, size_t, size_t, struct ggml_backend_device **));
+ABI_FUNCTION(ggml_backend_rpc_add_server, struct ggml_backend_reg *(*)(const char *));

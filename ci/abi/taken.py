@@ -10,7 +10,7 @@ from ci.abi.declarations import Aggregate, Declarations, Enumeration, Type, walk
 from ci.errors import VendorError
 
 FOLDERS = ("include", "ggml/include", "tools/mtmd")
-INCLUDED = ("llama.h", "mtmd.h", "mtmd-helper.h")
+INCLUDED = ("llama.h", "mtmd.h", "mtmd-helper.h", "ggml-rpc.h")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +132,13 @@ TAKEN = (
             "ggml_opt_get_*_optimizer_params",
             "ggml_opt_epoch_callback_progress_bar",
         ),
+    ),
+    # A module: the registry hands its functions out where ggml loads backends at run time.
+    Taken(
+        library="ggml-rpc",
+        header="ggml-rpc.h",
+        functions=("ggml_backend_rpc_add_server", "ggml_backend_rpc_start_server"),
+        macros=("RPC_PROTO_*", "GGML_RPC_MAX_SERVERS"),
     ),
     Taken(library="ggml-base", header="ggml-cpu.h"),
     Taken(library="ggml-base", header="ggml-alloc.h"),
