@@ -91,6 +91,7 @@ def _build(options: argparse.Namespace, table: Table, progress: Progress) -> Non
             interpreters=interpreters,
             defines=defines,
             out=options.out,
+            toolkit=options.toolkit,
         ),
         table,
         progress,
@@ -276,6 +277,12 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="NAME=VALUE",
         help="one more CMake definition, for example GGML_RPC=ON",
+    )
+    build.add_argument(
+        "--toolkit",
+        type=Path,
+        metavar="PATH",
+        help="an installed toolkit in place of the pinned one (Vulkan: also VULKAN_SDK)",
     )
     _add_out(build, paths.DIST)
 

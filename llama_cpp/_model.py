@@ -118,6 +118,7 @@ class Model(_Owner):
         params.check()
         check_file(self.path)
         self._lib = lib = _library.load()
+        _library.warn_without_gpu(params.n_gpu_layers)
         native = lib.llama_model_default_params()
         native.n_gpu_layers = params.n_gpu_layers
         native.split_mode = params.split_mode
