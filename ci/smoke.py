@@ -143,6 +143,25 @@ def require_passed(report: Mapping[str, object]) -> None:
     )
 
 
+def require_gpu(report: Mapping[str, object]) -> None:
+    """Raise unless the wheel was proven on a GPU.
+
+    Raises:
+        SmokeError: it is no GPU wheel, or an interpreter saw no device.
+    """
+    gpu = report.get("gpu")
+    if not isinstance(gpu, dict):
+        raise SmokeError(
+            f"{report['wheel']} is no GPU wheel", cure="leave --gpu away, or name a GPU wheel"
+        )
+    if gpu["device"] == "none":
+        raise SmokeError(
+            f"{report['wheel']} found no GPU to be proven on",
+            cure="run `python -m llama_cpp doctor` where it is installed; for Vulkan a software device"
+            " will do (Debian: apt install mesa-vulkan-drivers)",
+        )
+
+
 def prove_on(
     wheel: Path,
     interpreter: Interpreter,
