@@ -7,6 +7,7 @@ import re
 import signal
 import sys
 import tempfile
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from ci.progress import Progress
 from ci.relabel import AUTO, make, plan
 from ci.repair import repair
 from ci.reproduce import reproduce
-from ci.smoke import require_passed, smoke, write_report
+from ci.smoke import require_gpu, require_passed, smoke, write_report
 from ci.table import Table, load_table
 from ci.upload import choose_repository, upload
 from ci.vendor import Pin, Tree, foreign_tree, load_pin, pinned_tree, place_tree
@@ -91,6 +92,7 @@ def _build(options: argparse.Namespace, table: Table, progress: Progress) -> Non
             interpreters=interpreters,
             defines=defines,
             out=options.out,
+            toolkit=options.toolkit,
         ),
         table,
         progress,
@@ -122,6 +124,8 @@ def _smoke(options: argparse.Namespace, table: Table, progress: Progress) -> Non
         report = smoke(wheel, target, interpreters, progress, now=datetime.now(UTC))
         progress.step(f"wrote {write_report(wheel, report)}")
         require_passed(report)
+        if options.gpu:
+            require_gpu(report)
 
 
 def _auto(options: argparse.Namespace, table: Table, progress: Progress) -> None:
@@ -277,6 +281,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME=VALUE",
         help="one more CMake definition, for example GGML_RPC=ON",
     )
+    build.add_argument(
+        "--toolkit",
+        type=Path,
+        metavar="PATH",
+        help="an installed toolkit in place of the pinned one (Vulkan: also VULKAN_SDK)",
+    )
     _add_out(build, paths.DIST)
 
     repair_ = verbs.add_parser("repair", help="put the platform's tag and the SBOM on built wheels")
@@ -287,14 +297,7 @@ def _parser() -> argparse.ArgumentParser:
     check_ = verbs.add_parser("check", help="is a finished wheel what the table says?")
     check_.add_argument("wheels", nargs="*", type=Path, metavar="WHEEL", help="default: dist/")
 
-    smoke_ = verbs.add_parser(
-        "smoke", help="install wheels in fresh environments and compare known answers"
-    )
-    smoke_.add_argument("wheels", nargs="*", type=Path, metavar="WHEEL", help="default: dist/")
-    _add_pythons(smoke_)
-    smoke_.add_argument(
-        "--all-pythons", action="store_true", help="also say which Pythons are missing here"
-    )
+    _add_smoke(verbs.add_parser)
 
     auto = verbs.add_parser(
         "auto", help="relabel finished wheels for the index auto: plain ones and wheel variants"
@@ -356,6 +359,21 @@ def _parser() -> argparse.ArgumentParser:
     generate = verbs.add_parser("generate", help="write the ABI, licences and README's tables anew")
     generate.add_argument("--check", action="store_true", help="only say what is stale")
     return parser
+
+
+def _add_smoke(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
+    smoke_ = add_parser(
+        "smoke", help="install wheels in fresh environments and compare known answers"
+    )
+    smoke_.add_argument("wheels", nargs="*", type=Path, metavar="WHEEL", help="default: dist/")
+    _add_pythons(smoke_)
+    smoke_.add_argument(
+        "--all-pythons", action="store_true", help="also say which Pythons are missing here"
+    )
+
+    smoke_.add_argument(
+        "--gpu", action="store_true", help="fail where a GPU wheel finds no GPU to be proven on"
+    )
 
 
 def _auto_label(text: str) -> str:

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -16,23 +16,29 @@ from filelock import FileLock, Timeout
 
 from ci import paths, zig
 from ci.check import check
-from ci.compiler import CacheStats, Choice, CompilerCache, choose_compiler
-from ci.errors import BuildError, ToolMissingError, UsageError
-from ci.host import container_engine, require_buildable
+from ci.compiler import CacheStats, Choice, Compiler, CompilerCache, choose_compiler
+from ci.errors import BuildError, ToolMissingError, UsageError, WheelError
+from ci.host import container_engine, require_platform
 from ci.interpreters import Interpreter
+from ci.module import assemble, compile_module, find_cpu_wheel, version_of
 from ci.process import ProcessError, run
 from ci.progress import Progress
 from ci.repair import repair
 from ci.smoke import report_path, require_passed, smoke, write_report
 from ci.table import Table, Target
+from ci.toolkit import Toolkit, bring_toolkit
 from ci.vendor import Pin, Tree
+from ci.wheel import Wheel, read_wheel
 
 Engine: TypeAlias = Literal["auto", "host", "cibuildwheel"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How to build: the engine, the compiler, the tree, what to prove it on, and more defines."""
+    """How to build: the engine, the compiler, the tree, what to prove it on, and more defines.
+
+    ``toolkit`` is the folder of an installed one; without it the pinned one is brought.
+    """
 
     engine: Engine = "auto"
     compiler: Choice = "auto"
@@ -40,6 +46,7 @@ class Options:
     interpreters: list[Interpreter]
     defines: dict[str, str] = field(default_factory=dict)
     out: Path = paths.DIST
+    toolkit: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +68,7 @@ def build_and_prove(
         ToolchainError: the step that failed, with its cure. A wheel that does not pass its check
             never gets into ``options.out``; one that fails its smoke test keeps its report there.
     """
-    require_buildable(target, table)
+    require_platform(target, table)
     with _only_build_of(target, progress):
         wheel, built = _build_checked(target, options, table, progress, pin=pin)
     report = smoke(wheel, target, options.interpreters, progress, now=datetime.now(UTC))
@@ -90,7 +97,10 @@ def _only_build_of(target: Target, progress: Progress) -> Iterator[None]:
 def _build_checked(
     target: Target, options: Options, table: Table, progress: Progress, *, pin: Pin
 ) -> tuple[Path, Built]:
-    built = build(target, options, progress, pin=pin)
+    if target.family.toolkit == "none":
+        built = build(target, options, progress, pin=pin)
+    else:
+        built = _build_module(target, options, table, progress, pin=pin)
     progress.step(f"repairing {built.wheel.name} for {target.platform.wheel_tag}")
     staging = paths.BUILD / target.name / "repaired"
     shutil.rmtree(staging, ignore_errors=True)
@@ -131,17 +141,110 @@ def build(target: Target, options: Options, progress: Progress, *, pin: Pin) -> 
     return Built(wheel=wheels[0], engine=engine, seconds=time.monotonic() - start, cache=cache)
 
 
+def _build_module(
+    target: Target, options: Options, table: Table, progress: Progress, *, pin: Pin
+) -> Built:
+    """Compile the backend's module alone and put it into the platform's CPU wheel."""
+    if options.engine == "cibuildwheel":
+        raise UsageError(
+            f"{target.name} is one module more in the CPU wheel: it is compiled on the host",
+            cure="leave --engine away (on Linux ziglang makes it as portable)",
+        )
+    toolkit = bring_toolkit(progress, target, installed=options.toolkit)
+    cpu = _cpu_wheel(target, options, table, progress, pin=pin)
+    start = time.monotonic()
+    folder = _fresh_folder(target)
+    compiler = choose_compiler(
+        options.compiler,
+        target.platform,
+        paths.BUILD / target.name / "compiler",
+        {options.tree.path: "llama.cpp", folder: "build", toolkit.folder: "toolkit"},
+    )
+    progress.step(f"compiling the module of {target.name} with {compiler.name}, {toolkit.label}")
+    cache = CompilerCache(
+        basedirs=(folder, options.tree.path, toolkit.folder, paths.ROOT, Path(sys.prefix)),
+        compiler=compiler,
+    )
+    defines = {
+        **compiler.defines,
+        **cache.defines,
+        **toolkit.defines,
+        **_settings(target, options, pin, toolkit),
+        "LLAMA_CPP_SOURCE": str(options.tree.path),
+    }
+    env = {**_build_env(compiler, cache), **_tools_env(compiler)}
+    with cache.serving():
+        try:
+            module = compile_module(
+                target, folder, progress, defines=defines, env=env, version=version_of(cpu, target)
+            )
+        except ProcessError as error:
+            raise _build_error(target, error) from error
+        stats = cache.stats()
+    out = paths.BUILD / target.name / "built"
+    shutil.rmtree(out, ignore_errors=True)
+    wheel = assemble(cpu, module, target, out)
+    return Built(wheel=wheel, engine="host", seconds=time.monotonic() - start, cache=stats)
+
+
+def _cpu_wheel(
+    target: Target, options: Options, table: Table, progress: Progress, *, pin: Pin
+) -> Wheel:
+    """Return the finished CPU wheel of a target's platform, built first if need be."""
+    plain = next(
+        other
+        for other in table.targets
+        if other.platform == target.platform and other.family.toolkit == "none"
+    )
+    commit = options.tree.commit or pin.commit
+    try:
+        return find_cpu_wheel(plain, options.out, commit=commit)
+    except WheelError as error:
+        progress.step(f"building {plain.name} first: {error.what}")
+    path = build_and_prove(plain, replace(options, defines={}), table, progress, pin=pin)
+    return read_wheel(path)
+
+
+def _tools_env(compiler: Compiler) -> dict[str, str]:
+    """Return what makes the tools of a build (vulkan-shaders-gen) come from the same compiler."""
+    names = {"CC": "CMAKE_C_COMPILER", "CXX": "CMAKE_CXX_COMPILER"}
+    return {
+        variable: compiler.defines[define]
+        for variable, define in names.items()
+        if define in compiler.defines
+    }
+
+
+def _build_env(compiler: Compiler, cache: CompilerCache) -> dict[str, str]:
+    return {
+        **compiler.env,
+        **cache.env,
+        # all of these would change what is compiled behind the table's back
+        **dict.fromkeys(("CMAKE_ARGS", "CFLAGS", "CXXFLAGS", "LDFLAGS", "SKBUILD_CMAKE_ARGS"), ""),
+        "NINJA_STATUS": "[%f/%t] ",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def _fresh_folder(target: Target) -> Path:
+    folder = paths.BUILD / target.name / "cmake"
+    shutil.rmtree(folder, ignore_errors=True)
+    return folder
+
+
 def _container_runs(target: Target) -> bool:
     return target.platform.system == "linux" and container_engine() is not None
 
 
-def _settings(target: Target, options: Options, pin: Pin) -> dict[str, str]:
+def _settings(
+    target: Target, options: Options, pin: Pin, toolkit: Toolkit | None = None
+) -> dict[str, str]:
     defines = dict(target.family.defines)
     defines["LLAMA_CPP_BACKEND"] = target.backend.name
     if not target.platform.cpu_variants:
         defines |= {"GGML_BACKEND_DL": "OFF", "GGML_CPU_ALL_VARIANTS": "OFF"}
-    if target.family.toolkit != "none":
-        defines["LLAMA_CPP_TOOLKIT"] = f"{target.family.toolkit} {target.backend.toolkit_version}"
+    if toolkit is not None:
+        defines["LLAMA_CPP_TOOLKIT"] = toolkit.label
     if options.tree.commit != pin.commit:
         defines["LLAMA_CPP_COMMIT"] = options.tree.commit or "unknown"
     return {**defines, **options.defines}
@@ -150,8 +253,7 @@ def _settings(target: Target, options: Options, pin: Pin) -> dict[str, str]:
 def _build_on_host(
     target: Target, options: Options, progress: Progress, out: Path, *, pin: Pin
 ) -> CacheStats:
-    folder = paths.BUILD / target.name / "cmake"
-    shutil.rmtree(folder, ignore_errors=True)
+    folder = _fresh_folder(target)
     compiler = choose_compiler(
         options.compiler,
         target.platform,
@@ -171,15 +273,7 @@ def _build_on_host(
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out)]
     command += [f"-Cbuild-dir={folder}"]
     command += [f"-Ccmake.define.{name}={value}" for name, value in defines.items()]
-    env = {
-        **compiler.env,
-        **cache.env,
-        "LLAMA_CPP_VERSION_LABEL": target.backend.name,
-        # all of these would change what is compiled behind the table's back
-        **dict.fromkeys(("CMAKE_ARGS", "CFLAGS", "CXXFLAGS", "LDFLAGS", "SKBUILD_CMAKE_ARGS"), ""),
-        "NINJA_STATUS": "[%f/%t] ",
-        "PYTHONUNBUFFERED": "1",
-    }
+    env = {**_build_env(compiler, cache), "LLAMA_CPP_VERSION_LABEL": target.backend.name}
     with cache.serving():
         try:
             with progress.compiling("compiling") as show:

@@ -170,20 +170,32 @@ def _library_problems(wheel: Wheel, target: Target, own_paths: tuple[Path, ...])
 
 
 def _needed_problems(name: str, library: Library, target: Target, ours: set[str]) -> Iterator[str]:
-    allowed = (*_SYSTEM_LIBRARIES[target.platform.system], *target.family.externals)
+    is_module = _is_module(name, target)
+    # nothing but the backend's own module may need the driver: without one the CPU must compute
+    externals = target.family.externals if is_module else []
+    allowed = (*_SYSTEM_LIBRARIES[target.platform.system], *externals)
     for needed in library.needed:
         if PurePosixPath(needed).name not in ours and not any(
             fnmatchcase(needed, pattern) for pattern in allowed
         ):
             yield f"{name} needs {needed}, which is neither in the wheel nor declared"
+    if externals and not any(
+        fnmatchcase(needed, pattern) for needed in library.needed for pattern in externals
+    ):
+        yield f"{name} needs none of {', '.join(externals)}: it is no {target.family.title} module"
+
+
+def _is_module(name: str, target: Target) -> bool:
+    return PurePosixPath(name).stem.removeprefix("lib") in target.family.modules
 
 
 def _elf_problems(name: str, library: Library, target: Target) -> Iterator[str]:
     file = PurePosixPath(name)
-    is_module = file.stem.removeprefix("lib") in target.family.modules
-    if library.run_paths != ("$ORIGIN",) and not is_module:
+    places = target.family.run_paths if _is_module(name, target) else []
+    wanted = ":".join(["$ORIGIN", *places])
+    if library.run_paths != (wanted,):
         found = ", ".join(library.run_paths or ()) or "none"
-        yield f"{name} has the run path {found}, not $ORIGIN"
+        yield f"{name} has the run path {found}, not {wanted}"
     if library.soname not in {None, file.name}:
         yield f"{name} calls itself {library.soname}"
     for section in library.symbol_sections:

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ci import paths
+from ci.debian import find_mirror
 from ci.errors import NetworkError, ToolchainError, ToolMissingError, UsageError
 from ci.process import ProcessError, run
 from ci.progress import Progress
@@ -42,7 +43,6 @@ _PASSED = re.compile(
 _SYSTEM_FILES = ("/etc/resolv.conf", "/etc/hosts", "/etc/ssl/certs/ca-certificates.crt")
 
 _COMMAND = re.compile(r"^<!-- command: ([a-z]+) -->\n+```(?:sh|console)?\n(.+)\n```$", re.MULTILINE)
-_MIRROR = re.compile(r"^'([^']*/debian)/dists/", re.MULTILINE)
 
 # in namespaces of their own: mounts and left-over processes end with the command
 _UNSHARE = ("unshare", "--mount", "--pid", "--fork", "--kill-child")
@@ -190,12 +190,6 @@ def readme_commands(text: str) -> dict[str, str]:
     return found
 
 
-def debian_mirror(uris: str) -> str | None:
-    """Return the mirror in what ``apt-get --print-uris update`` prints, or None."""
-    match = _MIRROR.search(uris)
-    return match[1] if match else None
-
-
 def network_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the variables that say how this machine reaches the network."""
     return {name: value for name, value in sorted(environ.items()) if _PASSED.fullmatch(name)}
@@ -235,9 +229,7 @@ def _unpack_root(progress: Progress, root: Path, mirror: str | None) -> None:
 
 
 def _bootstrap(progress: Progress, tarball: Path, root: Path, mirror: str | None) -> None:
-    uri = mirror
-    if uri is None and shutil.which("apt-get"):
-        uri = debian_mirror(run(["apt-get", "--print-uris", "update"]))
+    uri = mirror or find_mirror()
     if uri is None:
         raise ToolMissingError(
             "found no mirror of Debian in this machine's apt sources",

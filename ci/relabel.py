@@ -10,6 +10,7 @@ import json
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -173,12 +174,31 @@ def relabel(copy: Copy, folder: Path, auto: Auto) -> Path:
         WheelError: what must be changed is not there, or says something else than its name.
     """
     source = copy.source
+    old, new = str(source.version), str(copy.version)
+    files = with_version(source, copy.version, left_out=_left_out(copy))
+    files[_BUILD_INFO] = _build_info(copy, old, new)
+    if copy.variant is not None:
+        files[f"llama_cpp_python-{new}.dist-info/{VARIANT_DIST_INFO_FILENAME}"] = _variant_json(
+            copy.variant, auto
+        )
+    path = folder / copy.name
+    write_wheel(path, files)
+    return path
+
+
+def with_version(
+    source: Wheel, version: Version, *, left_out: AbstractSet[str] = frozenset()
+) -> dict[str, bytes]:
+    """Return a wheel's files under another version; the build info alone still has the old one.
+
+    Raises:
+        WheelError: it is a wheel variant, or METADATA says something else than its name.
+    """
     if source.variant is not None:
         raise WheelError(
             f"{source.path.name} is a wheel variant already", cure="relabel the wheel it came from"
         )
-    old, new = str(source.version), str(copy.version)
-    left_out = _left_out(copy)
+    old, new = str(source.version), str(version)
     info = f"llama_cpp_python-{new}.dist-info"
     files: dict[str, bytes] = {}
     for name, data in source.files.items():
@@ -193,12 +213,7 @@ def relabel(copy: Copy, folder: Path, auto: Auto) -> Path:
         elif inside.startswith("sboms/") and inside.endswith(".json"):
             data = _sbom(data, old, new)  # noqa: PLW2901
         files[f"{info}/{inside}"] = data
-    files[_BUILD_INFO] = _build_info(copy, old, new)
-    if copy.variant is not None:
-        files[f"{info}/{VARIANT_DIST_INFO_FILENAME}"] = _variant_json(copy.variant, auto)
-    path = folder / copy.name
-    write_wheel(path, files)
-    return path
+    return files
 
 
 def _left_out(copy: Copy) -> set[str]:

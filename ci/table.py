@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Mapping
+from dataclasses import field
 from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
@@ -70,10 +71,13 @@ class Family:
     defines: dict[str, str]
     modules: list[str]
     externals: list[str]
+    """Libraries that the module alone may need, and that stay outside of the wheel."""
     find_out: str
     """How somebody reads off whether the machine has it; code in backquotes."""
     smoke: Literal["cpu", "gpu"]
     toolkit: Toolkit
+    run_paths: list[str] = field(default_factory=list)
+    """Where the module looks for them, besides its own folder: ``$ORIGIN/../../nvidia/cu13/lib``."""
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)

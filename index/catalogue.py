@@ -205,13 +205,23 @@ def add(
             new[wheel.name.file] = entry_of(
                 wheel,
                 backend=backend,
-                report=read_proof(wheel, backend=backend),
+                report=read_proof(wheel, backend=backend, gpu=_is_for_gpu(wheel, backend, table)),
                 upload_time=upload_time,
                 base_url=base_url,
             )
         if new:
             replace_file(path, before + b"".join(map(line_of, new.values())))
     return Added(new=tuple(new.values()), known=tuple(known.values()))
+
+
+def _is_for_gpu(wheel: Wheel, backend: str, table: Table) -> bool:
+    """Say whether a wheel computes on a GPU: by its backend, or by that of its wheel variant."""
+    families = [
+        table.families[table.backends[name].family]
+        for name in (backend, wheel.name.variant or "")
+        if name in table.backends
+    ]
+    return any(family.smoke == "gpu" for family in families)
 
 
 def yank(path: Path, names: Sequence[str], *, reason: str | None) -> tuple[Entry, ...]:

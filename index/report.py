@@ -85,6 +85,11 @@ class _Source:
 
 
 @dataclass(frozen=True, kw_only=True, config=_REPORT)
+class _Gpu:
+    device: str
+
+
+@dataclass(frozen=True, kw_only=True, config=_REPORT)
 class _Report:
     schema: Literal[1]
     wheel: str
@@ -97,6 +102,7 @@ class _Report:
     passed: bool
     interpreters: tuple[_Run, ...]
     source: _Source | None = None
+    gpu: _Gpu | None = None
 
 
 _PARSER = TypeAdapter(_Report)
@@ -107,8 +113,8 @@ def report_path(wheel: Path) -> Path:
     return wheel.with_name(f"{wheel.name}.smoke.json")
 
 
-def read_proof(wheel: Wheel, *, backend: str) -> Proof:
-    """Read the smoke report of a wheel.
+def read_proof(wheel: Wheel, *, backend: str, gpu: bool = False) -> Proof:
+    """Read the smoke report of a wheel; that of a ``gpu`` wheel must name the GPU it computed on.
 
     Raises:
         SmokeError: It is missing or not readable, something in it failed, it proves nothing, or
@@ -142,6 +148,9 @@ def read_proof(wheel: Wheel, *, backend: str) -> Proof:
         raise SmokeError(f"{path}: failed on {failed}", cure=f"mend it, then {cure}")
     if not report.interpreters or not all(run.checks for run in report.interpreters):
         raise SmokeError(f"{path}: it proves nothing on some or any interpreter", cure=cure)
+    device = report.gpu.device if report.gpu else "none" if gpu else None
+    if device == "none":
+        raise SmokeError(f"{path}: the wheel was not proven on a GPU", cure=f"{cure} where one is")
     return Proof(
         sha256=hashlib.sha256(text).hexdigest(),
         source=None if report.source is None else report.source.sha256,

@@ -12,6 +12,7 @@ import ctypes
 import os
 import sys
 import threading
+import warnings
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast
@@ -35,6 +36,7 @@ _SUFFIX = {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
 _PREFIXES = ("lib", "") if sys.platform == "win32" else ("lib",)
 
 _DEVICE_TYPES = ("CPU", "GPU", "IGPU", "ACCEL", "META")
+_GPU_KINDS = ("GPU", "IGPU")
 
 _lock = threading.RLock()
 _functions: Functions | None = None
@@ -42,6 +44,7 @@ _folder: Path | None = None
 _opened: dict[str, ctypes.CDLL] = {}
 # ctypes callbacks and DLL folders must outlive every call that may use them
 _kept: list[object] = []
+_warned = False
 
 
 class Device(NamedTuple):
@@ -162,9 +165,47 @@ def module_failures() -> dict[str, str]:
         if path.name in used or name in _LOAD_ORDER or name.startswith("ggml-cpu"):
             continue
         _log.clear()
-        if lib.ggml_backend_load(os.fsencode(path)) is None:
-            failures[path.name] = "; ".join(_log.complaints()) or "ggml gave no reason"
+        with _log.kept():
+            loaded = lib.ggml_backend_load(os.fsencode(path))
+            reasons = _log.complaints()
+        if loaded is None:
+            failures[path.name] = "; ".join(reasons) or "ggml gave no reason"
     return failures
+
+
+def warn_without_gpu(n_gpu_layers: int) -> None:
+    """Warn, once per process, that layers were asked onto a GPU and there is none to take them."""
+    global _warned  # noqa: PLW0603 - once per process
+    if n_gpu_layers == 0:
+        return
+    with _lock:
+        if _warned or any(device.kind in _GPU_KINDS for device in devices()):
+            return
+        reason = _no_gpu_reason()
+        _warned = True
+    warnings.warn(
+        f"n_gpu_layers={n_gpu_layers}, but there is no GPU to compute on: {reason}. The model runs on "
+        "the CPU; `llama-cpp doctor` says what to install or change",
+        RuntimeWarning,
+        # this function, Model, Llama: the next is who asked
+        stacklevel=4,
+    )
+
+
+def _no_gpu_reason() -> str:
+    failures = module_failures()
+    if failures:
+        return "; ".join(f"{name} is not usable ({why})" for name, why in failures.items())
+    modules = [
+        Path(path).name
+        for path in libraries()
+        if stem(path) not in _LOAD_ORDER
+        and stem(path).startswith("ggml-")
+        and not stem(path).startswith(("ggml-cpu", "ggml-rpc"))
+    ]
+    if modules:
+        return f"{', '.join(modules)} found no device"
+    return "this package holds the CPU backend alone"
 
 
 def system_info() -> str:

@@ -10,6 +10,11 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 LOGGER = logging.getLogger("llama_cpp")
 
@@ -30,6 +35,7 @@ class _ThreadState(threading.local):
         self.level = _NONE
         self.complaints: deque[str] = deque(maxlen=_KEPT_LINES)
         self.raised: BaseException | None = None
+        self.quiet = False
 
 
 _state = _ThreadState()
@@ -69,12 +75,24 @@ def _emit(level: int, line: str) -> None:
         return
     if _WARN <= level < _CONT:
         _state.complaints.append(line)
+    if _state.quiet:
+        return
     LOGGER.log(_LEVELS[level] if level < _CONT else logging.INFO, "%s", line)
 
 
 def clear() -> None:
     """Forget this thread's kept lines; called before an operation whose failure will ask for them."""
     _state.complaints.clear()
+
+
+@contextmanager
+def kept() -> Iterator[None]:
+    """Keep this thread's warnings and errors for :func:`complaints` alone: the caller tells them."""
+    _state.quiet = True
+    try:
+        yield
+    finally:
+        _state.quiet = False
 
 
 def complaints() -> tuple[str, ...]:

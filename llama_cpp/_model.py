@@ -101,7 +101,7 @@ class Model(_Owner):
     Closing it closes its contexts, samplers and adapters first.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0915 - a field of llama.cpp's parameters each
         self,
         path: str | os.PathLike[str],
         params: ModelParams = ModelParams(),  # noqa: B008 - frozen
@@ -124,6 +124,8 @@ class Model(_Owner):
         check_file(self.path)
         self._lib = lib = _library.load()
         self._servers = _remote.connect(params.rpc_servers) if params.rpc_servers else ()
+        if not self._servers:
+            _library.warn_without_gpu(params.n_gpu_layers)
         native = lib.llama_model_default_params()
         if (devices := _remote.choose(self._servers)) is not None:
             native.devices = devices

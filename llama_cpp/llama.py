@@ -84,7 +84,8 @@ class Llama:
 
         Args:
             model_path: a GGUF file; for a split model its first part.
-            n_gpu_layers: layers to keep on the GPU; negative means all.
+            n_gpu_layers: layers to keep on the GPU; negative means all. Where there is no GPU
+                that is a warning, and the CPU computes.
             split_mode: how to share a model between GPUs, ``LLAMA_SPLIT_MODE_*``.
             main_gpu: the GPU to use when not splitting.
             tensor_split: share of each GPU; with ``rpc_servers`` their devices come first.

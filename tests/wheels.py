@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from ci.table import Target
 
+COMMIT = "0c1e57098bba43ac29e6e3b677cdceebdd22334f"
 MANYLINUX = "manylinux2014_x86_64.manylinux_2_17_x86_64"
 
 _EPOCH = (2026, 1, 1, 0, 0, 0)
@@ -93,6 +94,7 @@ def write_report(
         "date": "2026-11-21T02:00:00Z",
         "host": {"system": "Linux", "machine": "x86_64", "libc": "glibc 2.36", "cpu": "Xeon"},
         "passed": passed,
+        **({} if backend == "cpu" else {"gpu": {"device": "GPU0: a stand-in"}}),
         "interpreters": [
             {
                 "version": "3.13.1",
@@ -149,6 +151,7 @@ def write_built_wheel(folder: Path, target: Target, *, marker: str = "") -> Path
             "llama_cpp/__init__.py": f'marker = "{marker}"\n',
             # the spaces are CMake's
             "llama_cpp/_build_info.json": f'{{\n  "backend" : "{backend}",\n'
+            f'  "llama_cpp_commit" : "{COMMIT}",\n'
             f'  "llama_cpp_version" : "0.5.0-dev",\n  "version" : "{version}"\n}}\n',
             **{
                 f"llama_cpp/lib/{library}": f"stand-in {library}"

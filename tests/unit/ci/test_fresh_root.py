@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from ci.debian import debian_mirror
 from ci.errors import ToolchainError, ToolMissingError, UsageError
 from ci.fresh_root import (
     CommandResult,
     FreshRootReport,
-    debian_mirror,
     fresh_root,
     network_environment,
     readme_commands,

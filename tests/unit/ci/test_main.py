@@ -54,9 +54,14 @@ def test_every_verb_has_help(verb: str) -> None:
             "cu128-manylinux_x86_64 needs the toolkit CUDA 12.8, and this toolchain cannot bring",
         ),
         (
-            ["build", "--backend", "vulkan"],
-            5,
-            "pip install . -C cmake.define.GGML_VULKAN=ON",
+            ["build", "--backend", "vulkan", "--toolkit", "/nowhere"],
+            2,
+            "--toolkit: there is no folder /nowhere\n  -> check the path",
+        ),
+        (
+            ["build", "--backend", "vulkan", "--engine", "cibuildwheel"],
+            2,
+            "vulkan-manylinux_x86_64 is one module more in the CPU wheel: it is compiled on the host",
         ),
         (
             ["build", "--platform", "win_amd64"],

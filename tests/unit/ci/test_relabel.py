@@ -20,7 +20,7 @@ from ci.smoke import report_path
 from ci.table import Target, load_table
 from ci.variants import WheelVariant
 from ci.wheel import Wheel, read_wheel, write_wheel
-from tests.wheels import write_built_wheel, write_report
+from tests.wheels import COMMIT, write_built_wheel, write_report
 
 TABLE = load_table()
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -87,6 +87,7 @@ def test_everything_that_names_the_version_names_the_new_one(tmp_path: Path) -> 
     assert component["purl"] == "pkg:pypi/llama-cpp-python@0.3.100%2Bauto"
     assert json.loads(wheel.files["llama_cpp/_build_info.json"]) == {
         "backend": "cpu",
+        "llama_cpp_commit": COMMIT,
         "llama_cpp_version": "0.5.0-dev",
         "version": "0.3.100+auto",
     }

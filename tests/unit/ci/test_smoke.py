@@ -15,7 +15,7 @@ from rich.console import Console
 from ci.errors import SmokeError
 from ci.interpreters import Interpreter, find_interpreters, probe
 from ci.progress import Progress
-from ci.smoke import report_path, require_passed, smoke, write_report
+from ci.smoke import report_path, require_gpu, require_passed, smoke, write_report
 from ci.table import load_table
 from ci.wheel import read_wheel, write_wheel
 
@@ -98,3 +98,31 @@ def test_the_report_lies_beside_the_wheel(tmp_path: Path) -> None:
     assert place == report_path(wheel) == tmp_path / "x.whl.smoke.json"
     assert json.loads(place.read_text(encoding="utf-8")) == {"schema": 1}
     assert [entry.name for entry in tmp_path.iterdir()] == ["x.whl.smoke.json"]
+
+
+def test_a_wheel_that_is_to_be_proven_on_a_gpu() -> None:
+    with pytest.raises(SmokeError) as plain:
+        require_gpu({"wheel": "a.whl"})
+    assert plain.value.what == "a.whl is no GPU wheel"
+    with pytest.raises(SmokeError) as without:
+        require_gpu({"wheel": "a.whl", "gpu": {"device": "none"}})
+    assert without.value.what == "a.whl found no GPU to be proven on"
+    require_gpu({"wheel": "a.whl", "gpu": {"device": "Vulkan0: llvmpipe"}})
+
+
+@pytest.mark.build
+def test_a_gpu_wheel_without_a_device_is_proven_on_the_cpu_and_says_so(
+    wheel: Path, here: Interpreter, progress: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The CPU wheel in the place of one whose GPU is missing: it computes, and one warning says so."""
+    monkeypatch.setenv("GGML_VK_VISIBLE_DEVICES", "")
+    target = load_table().target("vulkan", "manylinux_x86_64")
+    report = smoke(wheel, target, [here], progress, now=NOW)
+    require_passed(report)
+    assert report["gpu"] == {"device": "none"}
+    results = report["interpreters"]
+    assert isinstance(results, list)
+    (check,) = [each for each in results[0]["checks"] if each["name"] == "no gpu"]
+    assert check["detail"].startswith("n_gpu_layers=-1, but there is no GPU to compute on: ")
+    with pytest.raises(SmokeError, match="found no GPU to be proven on"):
+        require_gpu(report)

@@ -372,3 +372,12 @@ def test_where_the_wheels_were_uploaded(tmp_path: Path, file: Path) -> None:
 
     (entry,) = catalogue.load(file)
     assert entry.url == f"https://example.org/files/{wheel.name}"
+
+
+def test_a_gpu_wheel_that_met_no_gpu_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "catalogue.jsonl"
+    wheel = write_proven_wheel(tmp_path, backend="vulkan")
+    write_report(wheel, backend="vulkan", changes={"gpu": {"device": "none"}})
+    with pytest.raises(SmokeError, match="the wheel was not proven on a GPU"):
+        add(file, wheel)
+    assert not file.exists()

@@ -146,3 +146,21 @@ def test_a_report_may_say_more(tmp_path: Path) -> None:
     assert json.loads(report.read_text(encoding="utf-8"))["seconds"] == 12.5
 
     assert read_proof(read_wheel(wheel), backend="cpu").date == "2026-11-21T02:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("gpu", "device"),
+    [(True, None), (True, "none"), (False, "none")],
+    ids=["silent", "none", "says so itself"],
+)
+def test_a_gpu_wheel_is_proven_on_a_gpu(tmp_path: Path, gpu: bool, device: str | None) -> None:
+    wheel = write_wheel(tmp_path)
+    report = write_report(wheel, changes={} if device is None else {"gpu": {"device": device}})
+
+    with pytest.raises(SmokeError) as caught:
+        read_proof(read_wheel(wheel), backend="cpu", gpu=gpu)
+    assert caught.value.what == f"{report}: the wheel was not proven on a GPU"
+    assert caught.value.cure == f"prove the wheel with `nox -s smoke -- {wheel}` where one is"
+
+    write_report(wheel, changes={"gpu": {"device": "Vulkan0: llvmpipe"}})
+    read_proof(read_wheel(wheel), backend="cpu", gpu=gpu)

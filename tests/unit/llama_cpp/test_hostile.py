@@ -275,7 +275,9 @@ def test_survived(
     tiny: Path, tmp_path: Path, run_python: Callable[..., Outcome], code: str
 ) -> None:
     outcome = run_python(f"{PROLOGUE}\n{code}", str(tiny), str(tmp_path))
-    assert (outcome.code, outcome.error) == (0, "")
+    # what is asked of a GPU that is not there is told, once
+    told = [line for line in outcome.error.splitlines() if "n_gpu_layers" not in line]
+    assert (outcome.code, told) == (0, [])
 
 
 fork = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork")

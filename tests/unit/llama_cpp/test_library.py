@@ -137,3 +137,51 @@ def test_loading_in_eight_threads_at_once(run_python: Callable[..., Outcome]) ->
         "print(len(found), len(set(found)))"
     )
     assert (outcome.code, outcome.output) == (0, "8 1\n")
+
+
+_LOAD_TWICE = (
+    "import sys, warnings, llama_cpp\n"
+    "warnings.simplefilter('always')\n"
+    "for _ in range(2):\n"
+    "    llama_cpp.Llama(sys.argv[1], n_gpu_layers=int(sys.argv[2]), n_threads=1, verbose=False).close()\n"
+)
+
+
+def _without_gpu(folder: Path) -> None:
+    for file in _library.library_folder().glob("*.so"):
+        # whatever backend is built here
+        if "cpu" in file.name or file.name in {"libggml-base.so", "libggml.so", "libllama.so"}:
+            shutil.copy(file, folder)
+
+
+@linux
+@pytest.mark.build
+def test_layers_for_a_gpu_that_is_not_there_are_one_warning(
+    tmp_path: Path, model_file: Path, run_python: Callable[..., Outcome]
+) -> None:
+    _without_gpu(tmp_path)
+    outcome = run_python(_LOAD_TWICE, str(model_file), "-1", LLAMA_CPP_LIB_PATH=str(tmp_path))
+    assert (outcome.code, outcome.output) == (0, "")
+    assert outcome.error == (
+        "<string>:4: RuntimeWarning: n_gpu_layers=-1, but there is no GPU to compute on: this package "
+        "holds the CPU backend alone. The model runs on the CPU; `llama-cpp doctor` says what to "
+        "install or change\n"
+    )
+    silent = run_python(_LOAD_TWICE, str(model_file), "0", LLAMA_CPP_LIB_PATH=str(tmp_path))
+    assert (silent.code, silent.error) == (0, "")
+
+
+@linux
+@pytest.mark.build
+def test_the_warning_says_why_a_module_is_not_in_use(
+    tmp_path: Path, model_file: Path, run_python: Callable[..., Outcome]
+) -> None:
+    _without_gpu(tmp_path)
+    (tmp_path / "libggml-vulkan.so").write_text("no library")
+    outcome = run_python(_LOAD_TWICE, str(model_file), "3", LLAMA_CPP_LIB_PATH=str(tmp_path))
+    assert outcome.code == 0
+    (line,) = outcome.error.splitlines()
+    assert (
+        "n_gpu_layers=3, but there is no GPU to compute on: libggml-vulkan.so is not usable" in line
+    )
+    assert "file too short" in line or "invalid ELF header" in line

@@ -1,0 +1,149 @@
+"""One module more: the CPU wheel, byte by byte, another label, and the backend's own module."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from ci.check import check
+from ci.errors import WheelError
+from ci.module import Module, assemble, find_cpu_wheel
+from ci.table import Target, load_table
+from ci.wheel import library_names, read_wheel
+from tests.wheels import COMMIT, write_built_wheel, write_report
+
+TABLE = load_table()
+CPU = TABLE.target("cpu", "manylinux_x86_64")
+
+
+def info(backend: str) -> bytes:
+    version = f"0.3.100+{backend}"
+    content = {"backend": backend, "version": version, "llama_cpp_commit": COMMIT}
+    return json.dumps(content).encode()
+
+
+def module_of(target: Target) -> Module:
+    names = library_names(target.family.modules, target.platform.system)
+    return Module(
+        libraries=dict.fromkeys(names, b"stand-in module"),
+        build_info=info(target.backend.name),
+    )
+
+
+@pytest.mark.parametrize(
+    ("backend", "platform", "library"),
+    [
+        ("vulkan", "manylinux_x86_64", "libggml-vulkan.so"),
+        ("vulkan", "manylinux_aarch64", "libggml-vulkan.so"),
+        ("vulkan", "win_amd64", "ggml-vulkan.dll"),
+        ("cu128", "manylinux_x86_64", "libggml-cuda.so"),
+        ("metal", "macosx_arm64", "libggml-metal.dylib"),
+    ],
+)
+def test_one_module_more(tmp_path: Path, backend: str, platform: str, library: str) -> None:
+    target = TABLE.target(backend, platform)
+    cpu = read_wheel(write_built_wheel(tmp_path, TABLE.target("cpu", platform)))
+    path = assemble(cpu, module_of(target), target, tmp_path / "out")
+    assert path.name == (
+        f"llama_cpp_python-0.3.100+{backend}-py3-none-{target.platform.wheel_tag}.whl"
+    )
+    made = read_wheel(path)
+    assert made.record_problems() == []
+    assert set(made.libraries) - set(cpu.libraries) == {f"llama_cpp/lib/{library}"}
+    assert {name: made.files[name] for name in cpu.libraries} == cpu.libraries
+    assert made.metadata["Version"] == f"0.3.100+{backend}"
+    assert made.files["llama_cpp/_build_info.json"] == info(backend)
+    sbom = json.loads(made.files[f"{made.dist_info}/sboms/llama-cpp-python.cdx.json"])
+    assert sbom["metadata"]["component"]["version"] == f"0.3.100+{backend}"
+    python = {name for name in cpu.files if name.endswith(".py")}
+    assert python
+    assert all(made.files[name] == cpu.files[name] for name in python)
+
+
+def test_the_same_twice_is_the_same_bytes(tmp_path: Path) -> None:
+    target = TABLE.target("vulkan", "manylinux_x86_64")
+    cpu = read_wheel(write_built_wheel(tmp_path, CPU))
+    first = assemble(cpu, module_of(target), target, tmp_path / "a")
+    second = assemble(cpu, module_of(target), target, tmp_path / "b")
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_a_module_that_is_there_already(tmp_path: Path) -> None:
+    target = TABLE.target("vulkan", "manylinux_x86_64")
+    cpu = read_wheel(write_built_wheel(tmp_path, CPU))
+    made = read_wheel(assemble(cpu, module_of(target), target, tmp_path / "out"))
+    with pytest.raises(WheelError) as caught:
+        assemble(made, module_of(target), target, tmp_path / "again")
+    assert caught.value.what == f"{made.path.name} has a libggml-vulkan.so already"
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A checkout with one Python file, and its proven CPU wheel in ``dist/``."""
+    root = tmp_path / "checkout"
+    wheel = write_built_wheel(root / "dist", CPU)
+    (root / "llama_cpp").mkdir()
+    files = read_wheel(wheel).files
+    (root / "llama_cpp" / "__init__.py").write_bytes(files["llama_cpp/__init__.py"])
+    return root
+
+
+def test_the_proven_cpu_wheel_is_found(checkout: Path) -> None:
+    found = find_cpu_wheel(CPU, checkout / "dist", commit=COMMIT, root=checkout)
+    assert found.label == "cpu"
+
+
+@pytest.mark.parametrize("change", ["none", "report", "failed", "source", "more", "commit"])
+def test_a_cpu_wheel_that_would_be_built_anew(checkout: Path, change: str) -> None:
+    (wheel,) = (checkout / "dist").glob("*.whl")
+    commit = COMMIT
+    if change == "none":
+        shutil.rmtree(checkout / "dist")
+        (checkout / "dist").mkdir()
+        reason = f"there is no {CPU.name} wheel in {checkout / 'dist'}"
+    elif change == "report":
+        wheel.with_name(f"{wheel.name}.smoke.json").unlink()
+        reason = f"{wheel.name} is not proven: {wheel.name} has no smoke report beside it"
+    elif change == "failed":
+        write_report(wheel, passed=False)
+        reason = f"{wheel.name} is not proven: {wheel.name}.smoke.json does not say that"
+    elif change == "source":
+        (checkout / "llama_cpp" / "__init__.py").write_text("changed = True\n", encoding="utf-8")
+        reason = f"{wheel.name} has another llama_cpp/__init__.py than this checkout"
+    elif change == "more":
+        (checkout / "llama_cpp" / "_new.py").touch()
+        reason = f"{wheel.name} has another llama_cpp/_new.py than this checkout"
+    else:
+        commit = "f" * 40
+        reason = f"{wheel.name} is of llama.cpp {COMMIT[:12]}, not of ffffffffffff"
+    with pytest.raises(WheelError) as caught:
+        find_cpu_wheel(CPU, checkout / "dist", commit=commit, root=checkout)
+    assert caught.value.what.startswith(reason)
+    assert caught.value.cure == "build it: nox -s build -- --backend cpu"
+
+
+@pytest.mark.build
+def test_a_wheel_without_its_driver_library_is_not_what_it_says(
+    wheel: Path, tmp_path: Path
+) -> None:
+    """A real CPU wheel with a library of the CPU in the module's place: check says all of it."""
+    cpu = read_wheel(wheel)
+    target = TABLE.target("vulkan", "manylinux_x86_64")
+    other = cpu.files["llama_cpp/lib/libmtmd.so"]
+    made = assemble(
+        cpu,
+        Module(libraries={"libggml-vulkan.so": other}, build_info=info("vulkan")),
+        target,
+        tmp_path,
+    )
+    with pytest.raises(WheelError) as caught:
+        check(made, TABLE)
+    for problem in (
+        "llama_cpp/lib/libggml-vulkan.so are the same bytes",
+        "libggml-vulkan.so calls itself libmtmd.so",
+        "libggml-vulkan.so needs none of libvulkan.so.1, vulkan-1.dll: it is no Vulkan module",
+    ):
+        assert problem in caught.value.what

@@ -1,0 +1,272 @@
+"""Toolkits: pins that are read strictly, folders that are looked over, errors that name a cure."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from ci.debian import MIRROR_VARIABLE, bring_package, debian_mirror
+from ci.errors import NetworkError, TableError, ToolMissingError, UsageError, VendorError
+from ci.progress import Progress
+from ci.table import load_table
+from ci.toolkit import bring_toolkit, find_pin, load_pins
+
+VULKAN = load_table().target("vulkan", "manylinux_x86_64")
+PROGRESS = Progress(Console(width=2000, file=io.StringIO()))
+
+PIN = """
+schema = 1
+[[toolkit]]
+name = "Vulkan SDK"
+version = "1.4.309"
+suite = "trixie"
+[toolkit.packages.x86_64]
+"pool/main/a/a_1_amd64.deb" = "SHA"
+"""
+
+
+@pytest.fixture(autouse=True)
+def no_sdk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("VULKAN_SDK", raising=False)
+
+
+def pins_file(folder: Path, text: str) -> Path:
+    path = folder / "toolkits.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def write_sdk(folder: Path, *, version: tuple[int, int, int] = (1, 4, 309)) -> Path:
+    major, minor, patch = version
+    files = {
+        "include/vulkan/vulkan.hpp": "",
+        "include/vulkan/vulkan_core.h": f"#define VK_HEADER_VERSION {patch}\n"
+        f"#define VK_HEADER_VERSION_COMPLETE VK_MAKE_API_VERSION(0, {major}, {minor},"
+        " VK_HEADER_VERSION)\n",
+        "lib/libvulkan.so.1": "",
+        "share/cmake/SPIRV-Headers/SPIRV-HeadersConfig.cmake": "",
+        "bin/glslc": "#!/bin/sh\necho a shader compiler\n",
+    }
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    (folder / "bin/glslc").chmod(0o755)
+    return folder
+
+
+def test_every_pinned_toolkit_serves_a_target() -> None:
+    pins = load_pins()
+    for platform in ("manylinux_x86_64", "manylinux_aarch64"):
+        pin = find_pin(load_table().target("vulkan", platform), pins)
+        assert pin is not None
+        assert (pin.name, pin.version, pin.suite) == ("Vulkan SDK", "1.4.309", "trixie")
+        assert len(pin.packages["x86_64"]) == len(pin.packages["aarch64"]) == 8
+    assert find_pin(load_table().target("vulkan", "win_amd64"), pins) is None
+    assert find_pin(load_table().target("cu128", "manylinux_x86_64"), pins) is None
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("suite", "suiet", "toolkit.0.suiet: Unexpected keyword argument"),
+        ("Vulkan SDK", "Vulcan", "toolkit.0.name: Input should be 'none'"),
+        ("x86_64", "amiga", "toolkit.0.packages.amiga.[key]: Input should be"),
+        ("schema = 1", "schema = 2", "schema: Input should be 1"),
+        ("SHA", "0" * 63, "Vulkan SDK 1.4.309, x86_64: pool/main/a/a_1_amd64.deb"),
+        ("pool/main/a", "../pool", "x86_64: ../pool/a_1_amd64.deb"),
+        ("[[toolkit]]", "[[toolkit", "toolkits.toml: "),
+    ],
+)
+def test_a_wrong_pin_is_said(tmp_path: Path, old: str, new: str, problem: str) -> None:
+    text = PIN.replace(old, new).replace("SHA", "0" * 64)
+    with pytest.raises(TableError) as caught:
+        load_pins(pins_file(tmp_path, text))
+    assert problem in str(caught.value)
+    assert "\n  -> mend toolkits.toml; the keys are the fields" in str(caught.value)
+
+
+def test_an_installed_sdk_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sdk = write_sdk(tmp_path / "with spaces", version=(1, 4, 321))
+    monkeypatch.setenv("VULKAN_SDK", str(sdk))
+    toolkit = bring_toolkit(PROGRESS, VULKAN)
+    assert (toolkit.label, toolkit.folder) == ("Vulkan SDK 1.4.321", sdk)
+    assert toolkit.defines == {
+        "Vulkan_INCLUDE_DIR": f"{sdk}/include",
+        "Vulkan_LIBRARY": f"{sdk}/lib/libvulkan.so.1",
+        "Vulkan_GLSLC_EXECUTABLE": f"{sdk}/bin/glslc",
+        "SPIRV-Headers_DIR": f"{sdk}/share/cmake/SPIRV-Headers",
+    }
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        bring_toolkit(PROGRESS, VULKAN, installed=tmp_path / "no")
+    assert str(caught.value) == (
+        f"--toolkit: there is no folder {tmp_path / 'no'}\n  -> check the path"
+    )
+
+
+@pytest.mark.parametrize(
+    ("missing", "part"),
+    [
+        ("include/vulkan/vulkan.hpp", "the headers (include/vulkan/vulkan.hpp)"),
+        ("lib/libvulkan.so.1", "the loader (libvulkan.so.1)"),
+        ("bin/glslc", "the shader compiler (bin/glslc)"),
+        (
+            "share/cmake/SPIRV-Headers/SPIRV-HeadersConfig.cmake",
+            "SPIR-V's headers (share/cmake/SPIRV-Headers)",
+        ),
+    ],
+)
+def test_an_incomplete_sdk_is_named(tmp_path: Path, missing: str, part: str) -> None:
+    sdk = write_sdk(tmp_path)
+    (sdk / missing).unlink()
+    with pytest.raises(UsageError) as caught:
+        bring_toolkit(PROGRESS, VULKAN, installed=sdk)
+    assert caught.value.what == f"--toolkit: {sdk} is not a whole Vulkan SDK, it lacks {part}"
+    assert caught.value.cure.endswith(
+        "or leave --toolkit and VULKAN_SDK away: the pinned one is brought"
+    )
+
+
+@pytest.mark.parametrize(
+    "version", [(1, 3, 239), (1, 4, 300), (1, 5, 400)], ids=["1.3.239", "1.4.300", "1.5.400"]
+)
+def test_an_sdk_of_the_wrong_version(tmp_path: Path, version: tuple[int, int, int]) -> None:
+    sdk = write_sdk(tmp_path, version=version)
+    with pytest.raises(UsageError) as caught:
+        bring_toolkit(PROGRESS, VULKAN, installed=sdk)
+    said = ".".join(map(str, version))
+    assert caught.value.what == (
+        f"--toolkit: {sdk} is Vulkan {said}; vulkan is built with 1.4 from 1.4.309 on"
+    )
+
+
+def test_a_shader_compiler_that_does_not_run(tmp_path: Path) -> None:
+    sdk = write_sdk(tmp_path)
+    (sdk / "bin/glslc").write_text("#!/bin/sh\nexit 1\n", encoding="utf-8")
+    with pytest.raises(ToolMissingError, match="bin/glslc does not run: "):
+        bring_toolkit(PROGRESS, VULKAN, installed=sdk)
+
+
+def test_a_platform_without_a_pin_names_the_cure() -> None:
+    windows = load_table().target("vulkan", "win_amd64")
+    with pytest.raises(ToolMissingError) as caught:
+        bring_toolkit(PROGRESS, windows)
+    assert str(caught.value) == (
+        "vulkan-win_amd64 needs the toolkit Vulkan SDK 1.4, and ci/toolkits.toml has none for"
+        " Windows x64\n  -> install the Vulkan SDK and name its folder with --toolkit PATH or VULKAN_SDK"
+    )
+
+
+def test_without_a_mirror_the_cure_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLAMA_CPP_PYTHON_CACHE", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv(MIRROR_VARIABLE, raising=False)
+    with pytest.raises(ToolMissingError) as caught:
+        bring_toolkit(PROGRESS, VULKAN)
+    assert caught.value.what == "found no mirror of Debian in this machine's apt sources"
+    assert f"name one in {MIRROR_VARIABLE}" in caught.value.cure
+    assert "--toolkit PATH" in caught.value.cure
+
+
+@pytest.mark.parametrize(
+    ("uris", "mirror"),
+    [
+        ("'http://mirror.example/debian/dists/bookworm/InRelease' x 0", "http://mirror.example/debian"),
+        ("'http://mirror.example/ubuntu/dists/noble/InRelease' x 0", None),
+    ],
+)  # fmt: skip
+def test_the_mirror_is_that_of_apt(uris: str, mirror: str | None) -> None:
+    assert debian_mirror(uris) == mirror
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        del format, args
+
+
+@pytest.fixture
+def mirror(tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    folder = tmp_path / "debian"
+    folder.mkdir()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(folder)))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}", folder
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_package_is_brought_once_and_checked(mirror: tuple[str, Path], tmp_path: Path) -> None:
+    url, served = mirror
+    (served / "a_1.deb").write_bytes(b"package")
+    sha256 = hashlib.sha256(b"package").hexdigest()
+    cache = tmp_path / "cache"
+    place = bring_package(PROGRESS, url, "a_1.deb", sha256, cache)
+    assert place.read_bytes() == b"package"
+    (served / "a_1.deb").unlink()
+    assert bring_package(PROGRESS, url, "a_1.deb", sha256, cache) == place
+
+    with pytest.raises(NetworkError) as gone:
+        bring_package(PROGRESS, url, "b_1.deb", sha256, cache)
+    assert gone.value.what == "the mirror no longer has b_1.deb"
+    assert "a point release of Debian replaced it" in gone.value.cure
+
+    (served / "c_1.deb").write_bytes(b"something else")
+    with pytest.raises(VendorError, match=r"^c_1.deb has sha256 [0-9a-f]{64}, the pin says"):
+        bring_package(PROGRESS, url, "c_1.deb", sha256, cache)
+    assert [path.name for path in cache.iterdir()] == ["a_1.deb"]
+
+
+@pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="needs dpkg-deb")
+def test_pinned_packages_are_unpacked_and_never_installed(
+    mirror: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, served = mirror
+    root = tmp_path / "package"
+    write_sdk(root / "usr")
+    control = root / "DEBIAN" / "control"
+    control.parent.mkdir()
+    control.write_text(
+        "Package: a\nVersion: 1\nArchitecture: amd64\nMaintainer: Nobody <no@one.example>\n"
+        "Description: a stand-in\n",
+        encoding="utf-8",
+    )
+    # stands for the loader: runs what it is given after its own option
+    loader = root / "usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2"
+    loader.parent.mkdir(parents=True)
+    loader.write_text('#!/bin/sh\nshift 2\nexec "$@"\n', encoding="utf-8")
+    loader.chmod(0o755)
+    package = served / "pool" / "a_1_amd64.deb"
+    package.parent.mkdir()
+    subprocess.run(["dpkg-deb", "--root-owner-group", "-b", root, package], check=True)
+    sha256 = hashlib.sha256(package.read_bytes()).hexdigest()
+    pin = PIN.replace("pool/main/a/", "pool/").replace("SHA", sha256)
+    pins = load_pins(pins_file(tmp_path, pin))
+    monkeypatch.setenv("LLAMA_CPP_PYTHON_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv(MIRROR_VARIABLE, url)
+
+    toolkit = bring_toolkit(PROGRESS, VULKAN, pins=pins)
+    assert toolkit.version == "1.4.309"
+    assert toolkit.folder.parent == tmp_path / "cache" / "toolkits"
+    glslc = toolkit.defines["Vulkan_GLSLC_EXECUTABLE"]
+    assert glslc == f"{toolkit.folder}/bin/glslc"
+    said = subprocess.run([glslc], check=True, capture_output=True, text=True).stdout
+    assert said == "a shader compiler\n"
+    package.unlink()
+    assert bring_toolkit(PROGRESS, VULKAN, pins=pins) == toolkit
