@@ -178,6 +178,8 @@ def test_the_build_info_says_what_was_chosen(wheel: Path) -> None:
         "GGML_CPU_ALL_VARIANTS": "ON",
         "GGML_NATIVE": "OFF",
         "GGML_OPENMP": "OFF",
+        "GGML_RPC": "ON",
+        "GGML_RPC_RDMA": "OFF",
         "LLAMA_OPENSSL": "OFF",
         "MTMD_VIDEO": "OFF",
     }
