@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import field
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -191,8 +191,7 @@ class Table:
         found: list[WheelVariant] = []
         features = self.auto.families.get(target.family.name)
         if features is not None:
-            properties = self._properties(target.backend, features)
-            found.append(WheelVariant(label=target.backend.name, properties=properties))
+            found += self._family_variants(target.backend, features)
         for label, subset in self.auto.subsets.items():
             if subset.backend == target.backend.name and any(
                 fnmatchcase(target.platform.name, pattern) for pattern in subset.platforms
@@ -204,31 +203,48 @@ class Table:
                 )
         return tuple(found)
 
-    def _properties(self, backend: Backend, features: FamilyFeatures) -> Properties:
-        """Return the properties of a backend whose family has features; checked on load."""
-        values = {features.toolkit: [str(backend.toolkit_version)]}
-        if features.architectures is not None and self._dropped(backend):
-            values[features.architectures] = [
-                architecture.replace("-", "_") if "-" in architecture else f"{architecture}_real"
-                for architecture in backend.gpu_architectures or ()
-            ]
-        properties: Properties = {}
-        for feature, told in values.items():
-            namespace, _, name = feature.partition(" :: ")
-            properties.setdefault(namespace, {})[name] = told
-        return properties
+    def _family_variants(
+        self, backend: Backend, features: FamilyFeatures
+    ) -> Iterator[WheelVariant]:
+        """Yield the variant of a backend by its toolkit, and the one for GPUs that it is last for."""
+        toolkit = {features.toolkit: [str(backend.toolkit_version)]}
+        yield WheelVariant(label=backend.name, properties=_properties(toolkit))
+        if features.architectures is not None and (last := self._last_for(backend)):
+            architectures = [f"{architecture}_real" for architecture in last]
+            # the bounds of the newer ones as well: an installer ranks by the highest that holds
+            newer = [str(other.toolkit_version) for other in self._newer(backend)]
+            bounds = [*toolkit[features.toolkit], *newer]
+            values = {features.toolkit: bounds, features.architectures: architectures}
+            yield WheelVariant(label=f"{backend.name}_old_gpus", properties=_properties(values))
 
-    def _dropped(self, backend: Backend) -> set[str]:
-        """Return the architectures that older backends of the family have and this one has not."""
-        older = {
+    def _last_for(self, backend: Backend) -> list[str]:
+        """Return the architectures that this backend has and no newer one of its family, if any."""
+        newer = [other.gpu_architectures or [] for other in self._newer(backend)]
+        return [
             architecture
+            for architecture in backend.gpu_architectures or ()
+            # code for a virtual architecture runs on every newer GPU as well: none is left behind
+            if newer
+            and not architecture.endswith("-virtual")
+            and not any(architecture in others for others in newer)
+        ]
+
+    def _newer(self, backend: Backend) -> list[Backend]:
+        """Return the backends of the family with a newer toolkit, in the table's order."""
+        return [
+            other
             for other in self.backends.values()
-            if other.family == backend.family and _release(other) < _release(backend)
-            for architecture in other.gpu_architectures or ()
-            # code for a virtual architecture runs on every newer GPU as well: it is not dropped
-            if not architecture.endswith("-virtual")
-        }
-        return older - set(backend.gpu_architectures or ())
+            if other.family == backend.family and _release(other) > _release(backend)
+        ]
+
+
+def _properties(values: Mapping[str, list[str]]) -> Properties:
+    """Return values by feature by namespace, from values by ``namespace :: feature``."""
+    properties: Properties = {}
+    for feature, told in values.items():
+        namespace, _, name = feature.partition(" :: ")
+        properties.setdefault(namespace, {})[name] = told
+    return properties
 
 
 def _release(backend: Backend) -> tuple[int, ...]:

@@ -136,12 +136,16 @@ def fallback() -> tuple[str, str | None]:
 
 
 @pytest.mark.parametrize(
-    ("driver", "gpu", "backend"),
+    ("driver", "gpu", "label"),
     [
+        pytest.param("13.0", None, "cu130", id="13.0"),
         pytest.param("13.0", "8.6", "cu130", id="13.0-ampere"),
         # CUDA 13 has nothing for a GTX 1080, however new its driver is
-        pytest.param("13.0", "6.1", "cu128", id="13.0-pascal"),
-        pytest.param("13.0", None, "cu128", id="13.0-unknown-gpu"),
+        pytest.param("13.0", "6.1", "cu128_old_gpus", id="13.0-pascal"),
+        pytest.param("12.8", "6.1", "cu128_old_gpus", id="12.8-pascal"),
+        pytest.param("12.4", "6.1", "cu124", id="12.4-pascal"),
+        pytest.param("13.0", "9.0", "cu130", id="13.0-hopper"),
+        pytest.param("13.0", "12.0", "cu130", id="13.0-blackwell"),
         pytest.param("12.8", "12.0", "cu128", id="12.8-blackwell"),
         pytest.param("12.8", None, "cu128", id="12.8"),
         pytest.param("12.4", None, "cu124", id="12.4"),
@@ -152,13 +156,14 @@ def fallback() -> tuple[str, str | None]:
     ],
 )
 def test_uv_picks_by_driver_and_gpu(
-    driver: str, gpu: str | None, backend: str | None, served: Served, tmp_path: Path
+    driver: str, gpu: str | None, label: str | None, served: Served, tmp_path: Path
 ) -> None:
     env = {**VARIANTS, DRIVER: driver, **({} if gpu is None else {GPU: gpu})}
 
     found = chosen(uv_pip_install(served, tmp_path, env))
 
-    assert found == (fallback() if backend is None else (backend, backend))
+    expected = fallback() if label is None else (label.partition("_")[0], label)
+    assert found == expected
 
 
 def test_uv_picks_by_cpu_level(served: Served, tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def make_here(copies: list[Copy], folder: Path, interpreters: tuple[str, ...] = 
 
 def whole(folder: Path, marker: str = "") -> list[Copy]:
     """The copies of a CPU wheel and a CUDA wheel that need no proof of their own."""
-    wheels = [built(folder, "cpu", marker=marker), built(folder, "cu128", marker=marker)]
+    wheels = [built(folder, "cpu", marker=marker), built(folder, "cu126", marker=marker)]
     return [copy for copy in plan(wheels, TABLE)[0] if not copy.is_subset]
 
 
@@ -95,12 +95,12 @@ def test_everything_that_names_the_version_names_the_new_one(tmp_path: Path) -> 
 
 
 def test_everything_else_is_the_same_byte_by_byte(tmp_path: Path) -> None:
-    source = read_wheel(built(tmp_path, "cu128"))
+    source = read_wheel(built(tmp_path, "cu126"))
     (copy,) = plan([source.path], TABLE)[0]
 
     wheel = relabelled(copy, tmp_path / "out")
 
-    before = {name.replace("+cu128.dist", "+auto.dist"): x for name, x in source.files.items()}
+    before = {name.replace("+cu126.dist", "+auto.dist"): x for name, x in source.files.items()}
     changed = {name for name, data in before.items() if wheel.files[name] != data}
     assert changed == {
         "llama_cpp/_build_info.json",
@@ -123,7 +123,7 @@ def test_only_the_field_of_the_metadata_is_changed(tmp_path: Path) -> None:
 
 
 def test_without_a_label_it_is_what_the_package_index_takes(tmp_path: Path) -> None:
-    copies, _ = plan([built(tmp_path), built(tmp_path, "cu128")], TABLE, label=None)
+    copies, _ = plan([built(tmp_path), built(tmp_path, "cu126")], TABLE, label=None)
 
     (made,) = make_here(copies, tmp_path / "out")
 
@@ -144,13 +144,13 @@ def test_equal_sources_give_equal_bytes(tmp_path: Path) -> None:
 
 
 def test_a_variant_says_what_variantlib_would_say(tmp_path: Path) -> None:
-    (copy,) = plan([built(tmp_path, "cu128")], TABLE)[0]
+    (copy,) = plan([built(tmp_path, "cu126")], TABLE)[0]
 
     wheel = relabelled(copy, tmp_path / "out")
 
-    assert wheel.path.name == f"llama_cpp_python-0.3.100+auto-py3-none-{LINUX}-cu128.whl"
-    assert (wheel.variant, wheel.label) == ("cu128", "auto")
-    version = VariantProperty(namespace="nvidia", feature="cuda_version_lower_bound", value="12.8")
+    assert wheel.path.name == f"llama_cpp_python-0.3.100+auto-py3-none-{LINUX}-cu126.whl"
+    assert (wheel.variant, wheel.label) == ("cu126", "auto")
+    version = VariantProperty(namespace="nvidia", feature="cuda_version_lower_bound", value="12.6")
     providers = {
         "nvidia": ProviderInfo(
             requires=["nvidia-variant-provider>=0.0.1,<1"],
@@ -159,7 +159,7 @@ def test_a_variant_says_what_variantlib_would_say(tmp_path: Path) -> None:
         "x86_64": ProviderInfo(requires=["x86-64-variant-provider>=0.2.1,<1"]),
     }
     expected = make_variant_dist_info(
-        VariantDescription(properties=[version], label="cu128"),
+        VariantDescription(properties=[version], label="cu126"),
         VariantInfo(namespace_priorities=["nvidia", "x86_64"], providers=providers),
     )
     assert wheel.files[f"{NEW}/variant.json"].decode() == expected
@@ -190,8 +190,8 @@ def test_a_subset_leaves_out_what_its_machines_never_pick(tmp_path: Path) -> Non
         ("llama_cpp/_build_info.json", None, "has no llama_cpp/_build_info.json"),
         (
             "llama_cpp/_build_info.json",
-            b'{"backend": "cu128", "version": "0.3.100+cpu"}',
-            "the build info of .* says backend cu128",
+            b'{"backend": "cu126", "version": "0.3.100+cpu"}',
+            "the build info of .* says backend cu126",
         ),
         (
             "llama_cpp/_build_info.json",
@@ -222,7 +222,7 @@ def test_a_library_that_is_to_be_left_out_must_be_there(tmp_path: Path) -> None:
 
 
 def test_a_variant_is_not_relabelled_again(tmp_path: Path) -> None:
-    (copy,) = plan([built(tmp_path, "cu128")], TABLE)[0]
+    (copy,) = plan([built(tmp_path, "cu126")], TABLE)[0]
     variant = relabelled(copy, tmp_path / "out")
     again = Copy(source=variant, target=copy.target, label="auto.1")
 
@@ -231,7 +231,7 @@ def test_a_variant_is_not_relabelled_again(tmp_path: Path) -> None:
 
 
 def test_the_report_is_the_source_s_and_names_it(tmp_path: Path) -> None:
-    (copy,) = plan([built(tmp_path, "cu128")], TABLE)[0]
+    (copy,) = plan([built(tmp_path, "cu126")], TABLE)[0]
 
     (made,) = make_here([copy], tmp_path / "out")
 
@@ -239,12 +239,12 @@ def test_the_report_is_the_source_s_and_names_it(tmp_path: Path) -> None:
     wheel = read_wheel(made.path)
     assert json.loads(report_path(made.path).read_bytes()) == {
         **proof,
-        "wheel": f"llama_cpp_python-0.3.100+auto-py3-none-{LINUX}-cu128.whl",
+        "wheel": f"llama_cpp_python-0.3.100+auto-py3-none-{LINUX}-cu126.whl",
         "sha256": wheel.sha256,
         "size": wheel.size,
         "backend": "auto",
         "source": {
-            "wheel": f"llama_cpp_python-0.3.100+cu128-py3-none-{LINUX}.whl",
+            "wheel": f"llama_cpp_python-0.3.100+cu126-py3-none-{LINUX}.whl",
             "sha256": copy.source.sha256,
             "payload": "the same libraries and modules; only labels differ",
         },

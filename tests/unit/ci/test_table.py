@@ -85,7 +85,7 @@ def test_a_backend_that_is_not_on_a_platform_says_where_it_is() -> None:
 
 
 def cuda(name: str, table: Table) -> dict[str, list[str]]:
-    (variant,) = table.variants(table.target(name, "manylinux_x86_64"))
+    variant, *_ = table.variants(table.target(name, "manylinux_x86_64"))
     assert (variant.label, variant.without) == (name, ())
     assert list(variant.properties) == ["nvidia"]
     return variant.properties["nvidia"]
@@ -104,13 +104,26 @@ def test_a_cuda_backend_is_a_variant_with_its_true_minor_version() -> None:
     }  # fmt: skip
 
 
-def test_who_dropped_gpus_says_which_are_left() -> None:
-    table = load_table()
-    # every real architecture of cu126 is in cu128, so nothing more needs to be said of it
-    assert [name for name in ("cu121", "cu126", "cu128") if "sm_arch" in cuda(name, table)] == []
-    assert cuda("cu130", table)["sm_arch"] == [
-        "75_real", "80_real", "86_real", "89_real", "90_real", "90_virtual", "120a_real", "120_virtual",
-    ]  # fmt: skip
+def old_gpus(table: Table) -> dict[str, dict[str, list[str]]]:
+    """Return the properties of each variant for the GPUs that newer backends have dropped."""
+    found = {}
+    for name, backend in table.backends.items():
+        if backend.family == "cuda":
+            for variant in table.variants(table.target(name, "manylinux_x86_64"))[1:]:
+                assert (variant.label, variant.without) == (f"{name}_old_gpus", ())
+                assert list(variant.properties) == ["nvidia"]
+                found[name] = variant.properties["nvidia"]
+    return found
+
+
+def test_the_last_backend_for_some_gpus_has_a_variant_for_them() -> None:
+    # of cu121 to cu126 nothing is lost in cu128; of what cu128 has, cu130 lacks four
+    assert old_gpus(load_table()) == {
+        "cu128": {
+            "cuda_version_lower_bound": ["12.8", "13.0"],
+            "sm_arch": ["50_real", "60_real", "61_real", "70_real"],
+        }
+    }
 
 
 def test_a_new_cuda_is_a_variant_by_its_row_alone(tmp_path: Path) -> None:
@@ -123,9 +136,16 @@ platforms = ["manylinux_x86_64"]
 size_limit_mb = 400
 """
     table = load_table(spoiled(tmp_path, "[backend.rocm7x]", f"{row}\n[backend.rocm7x]"))
-    assert cuda("cu132", table) == {
-        "cuda_version_lower_bound": ["13.2"],
-        "sm_arch": ["75_real", "90_real", "120_virtual"],
+    assert cuda("cu132", table) == {"cuda_version_lower_bound": ["13.2"]}
+    assert old_gpus(table) == {
+        "cu128": {
+            "cuda_version_lower_bound": ["12.8", "13.0", "13.2"],
+            "sm_arch": ["50_real", "60_real", "61_real", "70_real"],
+        },
+        "cu130": {
+            "cuda_version_lower_bound": ["13.0", "13.2"],
+            "sm_arch": ["80_real", "86_real", "89_real", "120a_real"],
+        },
     }
 
 
