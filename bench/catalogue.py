@@ -130,7 +130,7 @@ def _write_wheels(table: Table, folder: Path, numbers: range) -> None:
         wheel = write_wheel(
             folder,
             version=f"{version}+{target.backend.name}",
-            platform=target.platform.wheel_tag,
+            platform=target.wheel_tag,
         )
         write_report(wheel, backend=target.backend.name, platform=target.platform.name)
 
@@ -164,7 +164,7 @@ def lines(table: Table) -> Iterator[bytes]:
     )
     for target, version in targets(table):
         backend = target.backend.name
-        tag = target.platform.wheel_tag
+        tag = target.wheel_tag
         name = f"llama_cpp_python-{version}+{backend}-py3-none-{tag}.whl"
         yield catalogue.line_of(
             catalogue.Entry(

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ci import emulation, fresh_root, paths
+from ci.architectures import parse_architectures
 from ci.build import Engine, Options, build_and_prove
 from ci.check import check, target_of
 from ci.docs import derived_files, stale_files, write_files
@@ -93,6 +94,10 @@ def _build(options: argparse.Namespace, table: Table, progress: Progress) -> Non
             defines=defines,
             out=options.out,
             toolkit=options.toolkit,
+            compatible_toolkit=options.compatible_toolkit,
+            architectures=(
+                None if options.archs is None else parse_architectures(options.archs, target)
+            ),
         ),
         table,
         progress,
@@ -285,7 +290,17 @@ def _parser() -> argparse.ArgumentParser:
         "--toolkit",
         type=Path,
         metavar="PATH",
-        help="an installed toolkit in place of the pinned one (Vulkan: also VULKAN_SDK)",
+        help="an installed toolkit in place of the pinned one (also VULKAN_SDK, CUDA_HOME, CUDA_PATH)",
+    )
+    build.add_argument(
+        "--compatible-toolkit",
+        action="store_true",
+        help="CUDA: where the backend's own cannot be had, take another one of its major version",
+    )
+    build.add_argument(
+        "--archs",
+        metavar="LIST",
+        help='GPUs of your own in place of the table\'s, for example "86;89;120a" or "gfx1100"',
     )
     _add_out(build, paths.DIST)
 

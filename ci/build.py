@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import sys
 import time
@@ -15,19 +16,28 @@ from typing import Literal, TypeAlias
 from filelock import FileLock, Timeout
 
 from ci import paths, zig
+from ci.architectures import choose_architectures, cmake_architectures
 from ci.check import check
 from ci.compiler import CacheStats, Choice, Compiler, CompilerCache, choose_compiler
 from ci.errors import BuildError, ToolMissingError, UsageError, WheelError
 from ci.host import container_engine, require_platform
 from ci.interpreters import Interpreter
-from ci.module import assemble, compile_module, find_cpu_wheel, version_of
+from ci.module import (
+    Module,
+    ModuleStore,
+    assemble,
+    compile_module,
+    find_cpu_wheel,
+    version_of,
+)
 from ci.process import ProcessError, run
 from ci.progress import Progress
+from ci.provision import PINNED, bring_toolkit
 from ci.repair import repair
 from ci.smoke import report_path, require_passed, smoke, write_report
 from ci.table import Table, Target
-from ci.toolkit import Toolkit, bring_toolkit
-from ci.vendor import Pin, Tree
+from ci.toolkit import Toolkit
+from ci.vendor import Pin, Tree, settled
 from ci.wheel import Wheel, read_wheel
 
 Engine: TypeAlias = Literal["auto", "host", "cibuildwheel"]
@@ -37,7 +47,9 @@ Engine: TypeAlias = Literal["auto", "host", "cibuildwheel"]
 class Options:
     """How to build: the engine, the compiler, the tree, what to prove it on, and more defines.
 
-    ``toolkit`` is the folder of an installed one; without it the pinned one is brought.
+    ``toolkit`` is the folder of an installed one; without it the pinned one is brought. With
+    ``compatible_toolkit`` one of the same major version will do. ``architectures`` are GPUs of one's
+    own in place of the table's.
     """
 
     engine: Engine = "auto"
@@ -47,6 +59,8 @@ class Options:
     defines: dict[str, str] = field(default_factory=dict)
     out: Path = paths.DIST
     toolkit: Path | None = None
+    compatible_toolkit: bool = False
+    architectures: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +115,7 @@ def _build_checked(
         built = build(target, options, progress, pin=pin)
     else:
         built = _build_module(target, options, table, progress, pin=pin)
-    progress.step(f"repairing {built.wheel.name} for {target.platform.wheel_tag}")
+    progress.step(f"repairing {built.wheel.name} for {target.wheel_tag}")
     staging = paths.BUILD / target.name / "repaired"
     shutil.rmtree(staging, ignore_errors=True)
     repaired = repair(built.wheel, target, staging)
@@ -150,41 +164,94 @@ def _build_module(
             f"{target.name} is one module more in the CPU wheel: it is compiled on the host",
             cure="leave --engine away (on Linux ziglang makes it as portable)",
         )
-    toolkit = bring_toolkit(progress, target, installed=options.toolkit)
+    toolkit = bring_toolkit(
+        progress, target, installed=options.toolkit, compatible=options.compatible_toolkit
+    )
+    architectures = choose_architectures(target, toolkit, options.architectures)
     cpu = _cpu_wheel(target, options, table, progress, pin=pin)
     start = time.monotonic()
     folder = _fresh_folder(target)
-    compiler = choose_compiler(
+    source = settled(options.tree)
+    compiler = toolkit.compiler or choose_compiler(
         options.compiler,
         target.platform,
         paths.BUILD / target.name / "compiler",
-        {options.tree.path: "llama.cpp", folder: "build", toolkit.folder: "toolkit"},
-    )
-    progress.step(f"compiling the module of {target.name} with {compiler.name}, {toolkit.label}")
-    cache = CompilerCache(
-        basedirs=(folder, options.tree.path, toolkit.folder, paths.ROOT, Path(sys.prefix)),
-        compiler=compiler,
+        {source: "llama.cpp", folder: "build", toolkit.folder: "toolkit"},
     )
     defines = {
         **compiler.defines,
-        **cache.defines,
         **toolkit.defines,
-        **_settings(target, options, pin, toolkit),
-        "LLAMA_CPP_SOURCE": str(options.tree.path),
+        **cmake_architectures(architectures, toolkit),
+        **_settings(target, options, pin),
+        "LLAMA_CPP_SOURCE": str(source),
+        "LLAMA_CPP_TOOLKIT": f"{toolkit.name} {toolkit.version}",
+        "LLAMA_CPP_GPU_ARCHITECTURES": ";".join(architectures),
+        "LLAMA_CPP_RUN_PATHS": ";".join(target.runtime.run_paths),
+        "LLAMA_CPP_COMPILER": compiler.name,
     }
-    env = {**_build_env(compiler, cache), **_tools_env(compiler)}
-    with cache.serving():
-        try:
-            module = compile_module(
-                target, folder, progress, defines=defines, env=env, version=version_of(cpu, target)
-            )
-        except ProcessError as error:
-            raise _build_error(target, error) from error
-        stats = cache.stats()
+    store = ModuleStore(_inputs(target, options, toolkit, compiler, defines))
+    module = store.find()
+    if module is None:
+        module = _compile(target, options, toolkit, compiler, defines, folder, progress)
+        store.keep(module)
+    else:
+        progress.step(f"the module of {target.name} was compiled before, with all of this the same")
+    if toolkit.is_compatible(target):
+        info = {**module.build_info, "toolkit": toolkit.label(target)}
+        module = replace(module, build_info=info)
     out = paths.BUILD / target.name / "built"
     shutil.rmtree(out, ignore_errors=True)
-    wheel = assemble(cpu, module, target, out)
+    version = version_of(cpu, target, options.architectures or ())
+    wheel = assemble(cpu, module, target, version, out)
+    stats = CacheStats(hits=module.cost.cached, misses=module.cost.objects - module.cost.cached)
     return Built(wheel=wheel, engine="host", seconds=time.monotonic() - start, cache=stats)
+
+
+def _compile(
+    target: Target,
+    options: Options,
+    toolkit: Toolkit,
+    compiler: Compiler,
+    defines: dict[str, str],
+    folder: Path,
+    progress: Progress,
+) -> Module:
+    progress.step(
+        f"compiling the module of {target.name} with {compiler.name}, {toolkit.label(target)}"
+    )
+    basedirs = (folder, options.tree.path, toolkit.folder, paths.ROOT, Path(sys.prefix))
+    cache = CompilerCache(basedirs=basedirs, compiler=compiler)
+    env = {**_build_env(compiler, cache), **_tools_env(compiler), **toolkit.env}
+    try:
+        return compile_module(target, folder, progress, defines=defines, env=env, cache=cache)
+    except ProcessError as error:
+        raise _build_error(target, error) from error
+
+
+def _inputs(
+    target: Target,
+    options: Options,
+    toolkit: Toolkit,
+    compiler: Compiler,
+    defines: dict[str, str],
+) -> dict[str, object] | None:
+    """Return all that decides what a module becomes; None where a part of it may change unseen."""
+    pinned = toolkit.source == PINNED
+    if not pinned or options.tree.commit is None or options.tree.path != paths.TREE:
+        return None
+    files = [paths.ROOT / "CMakeLists.txt", *sorted((paths.ROOT / "cmake").iterdir())]
+    own = {name: value.replace(str(paths.ROOT), "") for name, value in defines.items()}
+    # which backend asks is said in the wheel, not in the module
+    del own["LLAMA_CPP_BACKEND"]
+    return {
+        "family": target.family.name,
+        "platform": target.platform.name,
+        "commit": options.tree.commit,
+        "toolkit": str(toolkit.folder),
+        "compiler": compiler.name,
+        "defines": own,
+        "files": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files},
+    }
 
 
 def _cpu_wheel(
@@ -201,7 +268,8 @@ def _cpu_wheel(
         return find_cpu_wheel(plain, options.out, commit=commit)
     except WheelError as error:
         progress.step(f"building {plain.name} first: {error.what}")
-    path = build_and_prove(plain, replace(options, defines={}), table, progress, pin=pin)
+    plainly = replace(options, defines={}, toolkit=None, architectures=None)
+    path = build_and_prove(plain, plainly, table, progress, pin=pin)
     return read_wheel(path)
 
 
@@ -236,15 +304,11 @@ def _container_runs(target: Target) -> bool:
     return target.platform.system == "linux" and container_engine() is not None
 
 
-def _settings(
-    target: Target, options: Options, pin: Pin, toolkit: Toolkit | None = None
-) -> dict[str, str]:
+def _settings(target: Target, options: Options, pin: Pin) -> dict[str, str]:
     defines = dict(target.family.defines)
     defines["LLAMA_CPP_BACKEND"] = target.backend.name
     if not target.platform.cpu_variants:
         defines |= {"GGML_BACKEND_DL": "OFF", "GGML_CPU_ALL_VARIANTS": "OFF"}
-    if toolkit is not None:
-        defines["LLAMA_CPP_TOOLKIT"] = toolkit.label
     if options.tree.commit != pin.commit:
         defines["LLAMA_CPP_COMMIT"] = options.tree.commit or "unknown"
     return {**defines, **options.defines}

@@ -45,7 +45,7 @@ def target_of(wheel: Wheel, table: Table) -> Target:
         WheelError: the table has no such target.
     """
     for target in table.targets:
-        tag = f"py3-none-{target.platform.wheel_tag}"
+        tag = f"py3-none-{target.wheel_tag}"
         if target.backend.name == (wheel.label or "").split(".")[0] and tag in wheel.tags:
             return target
     raise WheelError(
@@ -71,7 +71,7 @@ def check(path: Path, table: Table, *, own_paths: tuple[Path, ...] = ()) -> Targ
     problems = [
         *wheel.record_problems(),
         *_tag_problems(wheel, target),
-        *_metadata_problems(wheel),
+        *_metadata_problems(wheel, target),
         *_origin_problems(wheel, target),
         *_content_problems(wheel, target),
         *_library_problems(wheel, target, own_paths),
@@ -89,7 +89,7 @@ def check(path: Path, table: Table, *, own_paths: tuple[Path, ...] = ()) -> Targ
 
 
 def _tag_problems(wheel: Wheel, target: Target) -> Iterator[str]:
-    tag = f"py3-none-{target.platform.wheel_tag}"
+    tag = f"py3-none-{target.wheel_tag}"
     if wheel.tags != (tag,):
         yield f"its name has the tags {', '.join(wheel.tags)}, not {tag} alone"
     written = [
@@ -101,11 +101,17 @@ def _tag_problems(wheel: Wheel, target: Target) -> Iterator[str]:
         yield f"WHEEL has the tags {', '.join(written)}, not {tag} alone"
 
 
-def _metadata_problems(wheel: Wheel) -> Iterator[str]:
+def _metadata_problems(wheel: Wheel, target: Target) -> Iterator[str]:
     if wheel.metadata["Name"] != "llama-cpp-python":
         yield f"METADATA has the name {wheel.metadata['Name']}"
     if wheel.metadata["Version"] != str(wheel.version):
         yield f"METADATA has version {wheel.metadata['Version']}, the name {wheel.version}"
+    required = [
+        text for text in wheel.metadata.get_all("Requires-Dist", []) if "extra ==" not in text
+    ]
+    if sorted(required) != list(target.requirements):
+        wanted = ", ".join(target.requirements) or "nothing"
+        yield f"METADATA requires {', '.join(sorted(required)) or 'nothing'}, not {wanted}"
     licences = wheel.metadata.get_all("License-File", [])
     for licence in licences:
         if f"{wheel.dist_info}/licenses/{licence}" not in wheel.files:
@@ -172,7 +178,7 @@ def _library_problems(wheel: Wheel, target: Target, own_paths: tuple[Path, ...])
 def _needed_problems(name: str, library: Library, target: Target, ours: set[str]) -> Iterator[str]:
     is_module = _is_module(name, target)
     # nothing but the backend's own module may need the driver: without one the CPU must compute
-    externals = target.family.externals if is_module else []
+    externals = target.runtime.externals if is_module else []
     allowed = (*_SYSTEM_LIBRARIES[target.platform.system], *externals)
     for needed in library.needed:
         if PurePosixPath(needed).name not in ours and not any(
@@ -191,7 +197,7 @@ def _is_module(name: str, target: Target) -> bool:
 
 def _elf_problems(name: str, library: Library, target: Target) -> Iterator[str]:
     file = PurePosixPath(name)
-    places = target.family.run_paths if _is_module(name, target) else []
+    places = target.runtime.run_paths if _is_module(name, target) else []
     wanted = ":".join(["$ORIGIN", *places])
     if library.run_paths != (wanted,):
         found = ", ".join(library.run_paths or ()) or "none"
@@ -201,7 +207,7 @@ def _elf_problems(name: str, library: Library, target: Target) -> Iterator[str]:
     for section in library.symbol_sections:
         yield f"{name} is not stripped: it has {section}"
     if target.platform.libc == "glibc" and library.glibc is not None:
-        _, major, minor, *_ = target.platform.wheel_tag.split("_")
+        _, major, minor, *_ = target.wheel_tag.split("_")
         if library.glibc > (int(major), int(minor)):
             needs = ".".join(map(str, library.glibc))
             yield f"{name} needs glibc {needs}, the tag promises {major}.{minor}"

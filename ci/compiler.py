@@ -35,10 +35,14 @@ class Compiler:
 
 @dataclass(frozen=True, kw_only=True)
 class CacheStats:
-    """What the compiler cache answered in one build."""
+    """What the compiler cache answered in one build.
+
+    ``seconds`` is the processor time of the compilers that it ran; None where that cannot be read.
+    """
 
     hits: int
     misses: int
+    seconds: float | None = None
 
 
 def choose_compiler(
@@ -131,6 +135,8 @@ class CompilerCache:
         return {
             "CMAKE_C_COMPILER_LAUNCHER": self._program,
             "CMAKE_CXX_COMPILER_LAUNCHER": self._program,
+            "CMAKE_CUDA_COMPILER_LAUNCHER": self._program,
+            "CMAKE_HIP_COMPILER_LAUNCHER": self._program,
         }
 
     @property
@@ -162,4 +168,16 @@ class CompilerCache:
         return CacheStats(
             hits=sum(stats["cache_hits"]["counts"].values()),
             misses=sum(stats["cache_misses"]["counts"].values()),
+            seconds=_processor_seconds(self._socket),
         )
+
+
+def _processor_seconds(socket: Path) -> float | None:
+    """Return the processor time of the server with this socket and of all that it has waited for."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError, ValueError):
+            if str(socket).encode() in (process / "environ").read_bytes():
+                # "man 5 proc": utime, stime, cutime and cstime are fields 14 to 17
+                fields = (process / "stat").read_text().rpartition(")")[2].split()
+                return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+    return None

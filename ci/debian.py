@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import shutil
 from pathlib import Path
 
-import requests
-
-from ci.errors import NetworkError, ToolMissingError, VendorError
+from ci.download import bring_file
+from ci.errors import ToolMissingError
 from ci.process import run
 from ci.progress import Progress
 
 MIRROR_VARIABLE = "LLAMA_CPP_PYTHON_DEBIAN_MIRROR"
 
 _MIRROR = re.compile(r"^'([^']*/debian)/dists/", re.MULTILINE)
-_BLOCK = 1 << 20
 
 
 def debian_mirror(uris: str) -> str | None:
@@ -58,42 +55,10 @@ def bring_package(progress: Progress, mirror: str, path: str, sha256: str, folde
     Raises:
         NetworkError: the mirror or the package cannot be reached, or is no longer there.
         VendorError: its sha256 is another than the pinned one.
+        DiskError: there is no room for it.
     """
     place = folder / path.rpartition("/")[2]
-    if place.is_file() and hashlib.sha256(place.read_bytes()).hexdigest() == sha256:
-        return place
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = place.with_name(f".{place.name}.part")
-    digest = hashlib.sha256()
-    try:
-        with requests.get(f"{mirror}/{path}", stream=True, timeout=60) as response:
-            if response.status_code == requests.codes.not_found:
-                raise NetworkError(
-                    f"the mirror no longer has {path}",
-                    cure="a point release of Debian replaced it: write its successor and that one's"
-                    " sha256 into ci/toolkits.toml",
-                )
-            response.raise_for_status()
-            size = int(response.headers.get("Content-Length", 0)) or None
-            with partial.open("wb") as out, progress.bytes(place.name, size) as advance:
-                for block in response.iter_content(_BLOCK):
-                    out.write(block)
-                    digest.update(block)
-                    advance(len(block))
-        if digest.hexdigest() != sha256:
-            raise VendorError(
-                f"{place.name} has sha256 {digest.hexdigest()}, the pin says {sha256}",
-                cure="the file was damaged or replaced: do not use it; try again or check the pin"
-                " in ci/toolkits.toml",
-            )
-        return partial.replace(place)
-    except requests.RequestException as error:
-        raise NetworkError(
-            f"{path} could not be downloaded: {error}",
-            cure=f"check the network and the mirror; {MIRROR_VARIABLE} names another",
-        ) from error
-    finally:
-        partial.unlink(missing_ok=True)
+    return bring_file(progress, f"{mirror}/{path}", sha256, place, pinned_in="ci/toolkits.toml")
 
 
 def unpack_package(package: Path, folder: Path) -> None:
@@ -110,3 +75,9 @@ def unpack_package(package: Path, folder: Path) -> None:
         )
     folder.mkdir(parents=True, exist_ok=True)
     run(["dpkg-deb", "-x", package, folder])
+    for link in [path for path in folder.rglob("*") if path.is_symlink()]:
+        target = link.readlink()
+        if target.is_absolute() and not target.is_relative_to(folder):
+            # it means the root of the system that it would be installed on: here that is the folder
+            link.unlink()
+            link.symlink_to(os.path.relpath(folder / target.relative_to("/"), link.parent))

@@ -116,9 +116,7 @@ def backends_record(table: Table) -> str:
                 "toolkit_version": backend.toolkit_version,
                 "gpu_architectures": backend.gpu_architectures or [],
                 "wheel_tags": [
-                    target.platform.wheel_tag
-                    for target in table.targets
-                    if target.backend is backend
+                    target.wheel_tag for target in table.targets if target.backend is backend
                 ],
             }
             for backend in table.backends.values()

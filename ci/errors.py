@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+from pathlib import Path
 from typing import ClassVar
 
 
@@ -77,3 +79,23 @@ class PublishError(ToolchainError):
     """The index could not be published."""
 
     exit_code = 11
+
+
+class DiskError(ToolchainError):
+    """Something could not be written: no room, no right to."""
+
+    exit_code = 12
+
+
+def disk_error(error: OSError, place: Path) -> DiskError:
+    """Return the error for something that could not be written at ``place``, with its cure."""
+    if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+        return DiskError(
+            f"there is no room left for {place}",
+            cure="free some, or put the cache on another disk with LLAMA_CPP_PYTHON_CACHE=FOLDER"
+            " (a CUDA toolkit takes 1 to 2 GB, a compiler cache up to 5 GB); nothing was left"
+            " half-written",
+        )
+    return DiskError(
+        f"{place} cannot be written: {error.strerror or error}", cure="mend its permissions"
+    )

@@ -37,7 +37,7 @@ def render_matrix(targets: Sequence[Target], style: Format) -> str:
     if style == "text":
         width = max(len(target.name) for target in targets)
         return "\n".join(
-            f"{target.name:{width}}  {target.platform.runner:16}  {target.platform.wheel_tag}"
+            f"{target.name:{width}}  {target.platform.runner:16}  {target.wheel_tag}"
             for target in targets
         )
     include = [

@@ -6,17 +6,23 @@ taken from the finished, proven CPU wheel byte by byte.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import shutil
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from packaging.version import Version
 
 from ci import paths
-from ci.errors import BuildError, SmokeError, WheelError
+from ci.compiler import CompilerCache
+from ci.errors import BuildError, SmokeError, WheelError, disk_error
 from ci.process import run
 from ci.progress import Progress
 from ci.relabel import proven, with_version
@@ -24,14 +30,26 @@ from ci.table import Target
 from ci.wheel import Wheel, library_names, read_wheel, write_wheel
 
 _BUILD_INFO = "llama_cpp/_build_info.json"
+_KEPT_SECONDS = 30 * 24 * 3600
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What compiling a module took: objects and where they came from, seconds of the processors."""
+
+    objects: int
+    cached: int
+    seconds: float | None
+    elapsed: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class Module:
-    """What compiling a backend's module gave: its libraries by file name, and the build info."""
+    """What compiling a backend's module gave: its libraries by file name, the build info, the cost."""
 
     libraries: Mapping[str, bytes]
-    build_info: bytes
+    build_info: Mapping[str, object]
+    cost: Cost
 
 
 def find_cpu_wheel(target: Target, folder: Path, *, commit: str, root: Path = paths.ROOT) -> Wheel:
@@ -47,7 +65,7 @@ def find_cpu_wheel(target: Target, folder: Path, *, commit: str, root: Path = pa
         WheelError: there is none; the message says why what lies there is not it.
     """
     cure = f"build it: nox -s build -- --backend {target.backend.name}"
-    pattern = f"llama_cpp_python-*+{target.backend.name}-py3-none-{target.platform.wheel_tag}.whl"
+    pattern = f"llama_cpp_python-*+{target.backend.name}-py3-none-{target.wheel_tag}.whl"
     reasons: list[str] = []
     for path in sorted(folder.glob(pattern)):
         wheel = read_wheel(path)
@@ -95,7 +113,7 @@ def compile_module(
     *,
     defines: Mapping[str, str],
     env: Mapping[str, str],
-    version: Version,
+    cache: CompilerCache,
 ) -> Module:
     """Compile the module of a target's family in ``folder`` and return it.
 
@@ -103,18 +121,21 @@ def compile_module(
         ProcessError: CMake or the compiler failed.
         BuildError: they did not, but there is no module.
     """
+    start = time.monotonic()
     cmake = _program("cmake")
     everything = {
         "CMAKE_MAKE_PROGRAM": str(_program("ninja")),
         "CMAKE_BUILD_TYPE": "Release",
-        "SKBUILD_PROJECT_VERSION_FULL": str(version),
+        **cache.defines,
         **defines,
     }
     definitions = [f"-D{name}={value}" for name, value in everything.items()]
-    run([cmake, "-G", "Ninja", "-S", paths.ROOT, "-B", folder, *definitions], env=env)
     stems = target.family.modules
-    with progress.compiling("compiling") as show:
-        run([cmake, "--build", folder, "--target", *stems], env=env, on_line=show)
+    with cache.serving():
+        run([cmake, "-G", "Ninja", "-S", paths.ROOT, "-B", folder, *definitions], env=env)
+        with progress.compiling("compiling") as show:
+            run([cmake, "--build", folder, "--target", *stems], env=env, on_line=show)
+        stats = cache.stats()
     libraries: dict[str, bytes] = {}
     for name in library_names(stems, target.platform.system):
         found = [path for path in folder.rglob(name) if path.is_file()]
@@ -124,7 +145,73 @@ def compile_module(
                 cure="delete build/ and try again",
             )
         libraries[name] = found[0].read_bytes()
-    return Module(libraries=libraries, build_info=(folder / "_build_info.json").read_bytes())
+    return Module(
+        libraries=libraries,
+        build_info=json.loads((folder / "_build_info.json").read_bytes()),
+        cost=Cost(
+            objects=stats.hits + stats.misses,
+            cached=stats.hits,
+            seconds=stats.seconds,
+            elapsed=time.monotonic() - start,
+        ),
+    )
+
+
+class ModuleStore:
+    """Compiled modules in the user's cache folder, each under the hash of all that went into it."""
+
+    def __init__(self, inputs: Mapping[str, object] | None) -> None:
+        """Find the place of a module.
+
+        Args:
+            inputs: all that decides what is compiled; None where it is not known, which stores
+                nothing and finds nothing.
+        """
+        self._folder: Path | None = None
+        # SCCACHE_RECACHE asks for compiling anew; that is no other wish than this one
+        if inputs is not None and not os.environ.get("SCCACHE_RECACHE"):
+            key = hashlib.sha256(json.dumps([1, inputs], sort_keys=True).encode()).hexdigest()
+            self._folder = paths.cache_folder() / "modules" / key[:24]
+
+    def find(self) -> Module | None:
+        """Return the module, if it was compiled before."""
+        if self._folder is None or not self._folder.is_dir():
+            return None
+        os.utime(self._folder)
+        record = json.loads((self._folder / "module.json").read_bytes())
+        return Module(
+            libraries={name: (self._folder / name).read_bytes() for name in record["libraries"]},
+            build_info=record["build_info"],
+            cost=Cost(**record["cost"]),
+        )
+
+    def keep(self, module: Module) -> None:
+        """Put a module there, whole or not at all; one that was not asked for in a month goes."""
+        if self._folder is None:
+            return
+        parent = self._folder.parent
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=parent, prefix=".") as scratch:
+                new = Path(scratch) / "module"
+                new.mkdir()
+                for name, data in module.libraries.items():
+                    (new / name).write_bytes(data)
+                record = {
+                    "libraries": sorted(module.libraries),
+                    "build_info": module.build_info,
+                    "cost": asdict(module.cost),
+                }
+                (new / "module.json").write_text(json.dumps(record), "utf-8")
+                # another build may have been quicker: its bytes are the same
+                with suppress(OSError):
+                    new.rename(self._folder)
+        except OSError as error:
+            raise disk_error(error, parent) from error
+        oldest = time.time() - _KEPT_SECONDS
+        for other in parent.iterdir():
+            if other.stat().st_mtime < oldest:
+                shutil.rmtree(other, ignore_errors=True)
 
 
 def _program(name: str) -> Path | str:
@@ -132,15 +219,15 @@ def _program(name: str) -> Path | str:
     return beside if beside.exists() else (shutil.which(name) or name)
 
 
-def assemble(cpu: Wheel, module: Module, target: Target, out: Path) -> Path:
+def assemble(cpu: Wheel, module: Module, target: Target, version: Version, out: Path) -> Path:
     """Write the wheel of a target into ``out``: the CPU wheel, its label changed, and the module.
 
-    Everything else of the CPU wheel is in it byte by byte. It still has to be repaired and checked.
+    Everything else of the CPU wheel is in it byte by byte, but for METADATA, which requires the
+    distributions that bring the module's runtime. It still has to be repaired and checked.
 
     Raises:
         WheelError: the CPU wheel is not what can be relabelled, or the module is in it already.
     """
-    version = version_of(cpu, target)
     files = with_version(cpu, version)
     for name, data in module.libraries.items():
         place = f"llama_cpp/lib/{name}"
@@ -149,13 +236,30 @@ def assemble(cpu: Wheel, module: Module, target: Target, out: Path) -> Path:
                 f"{cpu.path.name} has a {name} already", cure="give the plain CPU wheel"
             )
         files[place] = data
-    files[_BUILD_INFO] = module.build_info
+    info = {**module.build_info, "backend": target.backend.name, "version": str(version)}
+    files[_BUILD_INFO] = (json.dumps(info, indent=2) + "\n").encode()
+    metadata = f"llama_cpp_python-{version}.dist-info/METADATA"
+    files[metadata] = _with_requirements(files[metadata], target.requirements)
     out.mkdir(parents=True, exist_ok=True)
-    path = out / f"llama_cpp_python-{version}-py3-none-{target.platform.wheel_tag}.whl"
+    path = out / f"llama_cpp_python-{version}-py3-none-{target.wheel_tag}.whl"
     write_wheel(path, files)
     return path
 
 
-def version_of(cpu: Wheel, target: Target) -> Version:
-    """Return the version of a target's wheel: that of the CPU wheel with the target's label."""
-    return Version(f"{cpu.version.public}+{target.backend.name}")
+def _with_requirements(metadata: bytes, requirements: tuple[str, ...]) -> bytes:
+    head, separator, body = metadata.partition(b"\n\n")
+    lines = [head.rstrip(b"\n"), *(f"Requires-Dist: {text}".encode() for text in requirements)]
+    return b"\n".join(lines) + (separator or b"\n") + body
+
+
+def version_of(cpu: Wheel, target: Target, architectures: Sequence[str] = ()) -> Version:
+    """Return the version of a target's wheel: that of the CPU wheel with the target's label.
+
+    A wheel for GPUs of one's own says so: ``0.3.100+cu130.sm86.sm120a`` (``gfx1100`` of ROCm).
+    """
+    own = [
+        name if name.startswith("gfx") else f"{'ptx' if name.endswith('-virtual') else 'sm'}{name}"
+        for name in architectures
+    ]
+    label = ".".join([target.backend.name, *(name.removesuffix("-virtual") for name in own)])
+    return Version(f"{cpu.version.public}+{label}")

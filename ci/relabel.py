@@ -60,7 +60,7 @@ class Copy:
     def name(self) -> str:
         """The file name."""
         parts = [
-            f"llama_cpp_python-{self.version}-py3-none-{self.target.platform.wheel_tag}",
+            f"llama_cpp_python-{self.version}-py3-none-{self.target.wheel_tag}",
             *([self.variant.label] if self.variant else []),
         ]
         return f"{'-'.join(parts)}.whl"

@@ -30,7 +30,7 @@ def repair(built: Path, target: Target, out: Path) -> Path:
         except ProcessError as error:
             last = error.tail[-1] if error.tail else ""
             raise WheelError(
-                f"{built.name} cannot be repaired for {target.platform.wheel_tag}: {last}",
+                f"{built.name} cannot be repaired for {target.wheel_tag}: {last}",
                 cure="a library needs something that the platform does not promise; see"
                 " `auditwheel show`, `delocate-listdeps` or `delvewheel show` on it",
             ) from error
@@ -39,7 +39,7 @@ def repair(built: Path, target: Target, out: Path) -> Path:
 
 
 def _run_tool(built: Path, target: Target, scratch: Path) -> None:
-    platform, externals = target.platform, target.family.externals
+    platform, externals = target.platform, target.runtime.externals
     if platform.system == "linux":
         command = ["auditwheel", "repair", "--plat", platform.wheel_tag, "--only-plat"]
         for name in externals:
@@ -85,7 +85,7 @@ def _with_own_path() -> dict[str, str]:
 def _finish(repaired: Path, target: Target, out: Path) -> Path:
     """Write the repaired wheel anew: one platform tag, the SBOM, no dates."""
     wheel = read_wheel(repaired)
-    tag = f"py3-none-{target.platform.wheel_tag}"
+    tag = f"py3-none-{target.wheel_tag}"
     if tag not in wheel.tags:
         raise WheelError(
             f"{repaired.name} was repaired for {', '.join(wheel.tags)}, not for {tag}",

@@ -63,6 +63,18 @@ class Platform:
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
+class Runtime:
+    """What a module needs where it runs."""
+
+    externals: list[str] = field(default_factory=list)
+    """Libraries that the module alone may need, and that stay outside of the wheel."""
+    run_paths: list[str] = field(default_factory=list)
+    """Where the module looks for them, besides its own folder: ``$ORIGIN/../../nvidia/cu13/lib``."""
+    dependencies: list[str] = field(default_factory=list)
+    """Distributions that bring them, from the toolkit's version on."""
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
 class Family:
     """What ggml computes with: its CMake defines, modules and external libraries."""
 
@@ -70,14 +82,14 @@ class Family:
     title: str
     defines: dict[str, str]
     modules: list[str]
-    externals: list[str]
-    """Libraries that the module alone may need, and that stay outside of the wheel."""
     find_out: str
     """How somebody reads off whether the machine has it; code in backquotes."""
     smoke: Literal["cpu", "gpu"]
     toolkit: Toolkit
-    run_paths: list[str] = field(default_factory=list)
-    """Where the module looks for them, besides its own folder: ``$ORIGIN/../../nvidia/cu13/lib``."""
+    runtime: dict[str, Runtime] = field(default_factory=dict)
+    """By the major version of the toolkit."""
+    wheel_tags: dict[str, str] = field(default_factory=dict)
+    """By platform, where it is not the platform's own."""
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -104,6 +116,26 @@ class Target:
     def name(self) -> str:
         """``<backend>-<platform>``, for example ``cpu-manylinux_x86_64``."""
         return f"{self.backend.name}-{self.platform.name}"
+
+    @property
+    def wheel_tag(self) -> str:
+        """The platform tag of the wheel: the family's own where the platform's is too old for it."""
+        return self.family.wheel_tags.get(self.platform.name, self.platform.wheel_tag)
+
+    @property
+    def runtime(self) -> Runtime:
+        """What the module needs at run time; nothing for a family without a runtime."""
+        major = (self.backend.toolkit_version or "").partition(".")[0]
+        return self.family.runtime.get(major, Runtime())
+
+    @property
+    def requirements(self) -> tuple[str, ...]:
+        """The wheel's dependencies that bring the runtime, sorted."""
+        version = self.backend.toolkit_version or "0"
+        following = int(version.partition(".")[0]) + 1
+        return tuple(
+            f"{name}<{following},>={version}" for name in sorted(self.runtime.dependencies)
+        )
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -300,6 +332,18 @@ def _check_references(table: Table, where: str, cure: str) -> None:
             for pattern in backend.platforms
             if not any(fnmatchcase(name, pattern) for name in table.platforms)
         ]
+        family = table.families.get(backend.family)
+        major = (backend.toolkit_version or "").partition(".")[0]
+        if family is not None and family.runtime and major not in family.runtime:
+            problems.append(
+                f"  backend.{backend.name}.toolkit_version: of family.{family.name}.runtime's major"
+                f" versions ({', '.join(family.runtime)}) it is none: {backend.toolkit_version}"
+            )
+    problems += [
+        f"  family.{family.name}.wheel_tags: no platform {name!r}"
+        for family in table.families.values()
+        for name in family.wheel_tags.keys() - table.platforms.keys()
+    ]
     used = {backend.family for backend in table.backends.values()}
     problems += [f"  family.{name}: no backend uses it" for name in table.families.keys() - used]
     # what auto says is about backends and platforms: it makes no sense while those are wrong

@@ -19,7 +19,14 @@ from pydantic.dataclasses import dataclass
 
 from ci import paths
 from ci.download import download_sdist
-from ci.errors import NetworkError, TableError, ToolchainError, ToolMissingError, VendorError
+from ci.errors import (
+    NetworkError,
+    TableError,
+    ToolchainError,
+    ToolMissingError,
+    VendorError,
+    disk_error,
+)
 from ci.process import ProcessError, run
 from ci.progress import Progress
 
@@ -30,6 +37,16 @@ _Commit = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
 _Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 # what a build reads of a tree; CMakeLists.txt alone could be any project
+_BUILT_FROM = (
+    "CMakeLists.txt",
+    "LICENSE",
+    "cmake",
+    "include",
+    "src",
+    "ggml",
+    "tools/mtmd",
+    "vendor",
+)
 _LANDMARKS = ("CMakeLists.txt", "include/llama.h", "ggml/include/ggml.h", "tools/mtmd/mtmd.h")
 
 
@@ -86,6 +103,33 @@ def pinned_tree(progress: Progress, *, pin: Pin, tree: Path = paths.TREE) -> Tre
         fetch(progress, pin=pin, tree=tree)
     verify(tree, pin=pin)
     return Tree(path=tree, commit=pin.commit)
+
+
+def settled(tree: Tree) -> Path:
+    """Return a tree's folder, for a pinned one a copy in the cache: the same path for every checkout.
+
+    nvcc writes the paths of what it reads into what it hands on, so a compiler cache finds again only
+    what was compiled under the same path.
+    """
+    if tree.commit is None or tree.path != paths.TREE:
+        # anybody may change it at any time
+        return tree.path
+    place = paths.cache_folder() / "trees" / tree.commit
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(place.with_name(f"{tree.commit}.lock")):
+            if not place.is_dir():
+                with _beside(place) as new:
+                    for name in _BUILT_FROM:
+                        source = tree.path / name
+                        (new / name).parent.mkdir(parents=True, exist_ok=True)
+                        if source.is_dir():
+                            shutil.copytree(source, new / name, symlinks=True)
+                        else:
+                            shutil.copy2(source, new / name)
+    except OSError as error:
+        raise disk_error(error, place.parent) from error
+    return place
 
 
 def verify(tree: Path, *, pin: Pin) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -10,19 +11,29 @@ import pytest
 
 from ci.check import check
 from ci.errors import WheelError
-from ci.module import Module, assemble, find_cpu_wheel
+from ci.module import Cost, Module, ModuleStore, assemble, find_cpu_wheel, version_of
 from ci.table import Target, load_table
-from ci.wheel import library_names, read_wheel
+from ci.wheel import Wheel, library_names, read_wheel
 from tests.wheels import COMMIT, write_built_wheel, write_report
 
 TABLE = load_table()
 CPU = TABLE.target("cpu", "manylinux_x86_64")
 
 
-def info(backend: str) -> bytes:
-    version = f"0.3.100+{backend}"
-    content = {"backend": backend, "version": version, "llama_cpp_commit": COMMIT}
-    return json.dumps(content).encode()
+COST = Cost(objects=12, cached=5, seconds=31.5, elapsed=20.0)
+
+
+def info(backend: str) -> dict[str, object]:
+    return {
+        "backend": "as it was compiled",
+        "version": "as it was compiled",
+        "llama_cpp_commit": COMMIT,
+        "toolkit": f"stand-in for {backend}",
+    }
+
+
+def put_together(cpu: Wheel, target: Target, out: Path) -> Path:
+    return assemble(cpu, module_of(target), target, version_of(cpu, target), out)
 
 
 def module_of(target: Target) -> Module:
@@ -30,6 +41,7 @@ def module_of(target: Target) -> Module:
     return Module(
         libraries=dict.fromkeys(names, b"stand-in module"),
         build_info=info(target.backend.name),
+        cost=COST,
     )
 
 
@@ -46,16 +58,19 @@ def module_of(target: Target) -> Module:
 def test_one_module_more(tmp_path: Path, backend: str, platform: str, library: str) -> None:
     target = TABLE.target(backend, platform)
     cpu = read_wheel(write_built_wheel(tmp_path, TABLE.target("cpu", platform)))
-    path = assemble(cpu, module_of(target), target, tmp_path / "out")
-    assert path.name == (
-        f"llama_cpp_python-0.3.100+{backend}-py3-none-{target.platform.wheel_tag}.whl"
-    )
+    path = put_together(cpu, target, tmp_path / "out")
+    assert path.name == (f"llama_cpp_python-0.3.100+{backend}-py3-none-{target.wheel_tag}.whl")
     made = read_wheel(path)
     assert made.record_problems() == []
     assert set(made.libraries) - set(cpu.libraries) == {f"llama_cpp/lib/{library}"}
     assert {name: made.files[name] for name in cpu.libraries} == cpu.libraries
     assert made.metadata["Version"] == f"0.3.100+{backend}"
-    assert made.files["llama_cpp/_build_info.json"] == info(backend)
+    assert json.loads(made.files["llama_cpp/_build_info.json"]) == {
+        **info(backend),
+        "backend": backend,
+        "version": f"0.3.100+{backend}",
+    }
+    assert made.metadata.get_all("Requires-Dist", []) == list(target.requirements)
     sbom = json.loads(made.files[f"{made.dist_info}/sboms/llama-cpp-python.cdx.json"])
     assert sbom["metadata"]["component"]["version"] == f"0.3.100+{backend}"
     python = {name for name in cpu.files if name.endswith(".py")}
@@ -66,17 +81,17 @@ def test_one_module_more(tmp_path: Path, backend: str, platform: str, library: s
 def test_the_same_twice_is_the_same_bytes(tmp_path: Path) -> None:
     target = TABLE.target("vulkan", "manylinux_x86_64")
     cpu = read_wheel(write_built_wheel(tmp_path, CPU))
-    first = assemble(cpu, module_of(target), target, tmp_path / "a")
-    second = assemble(cpu, module_of(target), target, tmp_path / "b")
+    first = put_together(cpu, target, tmp_path / "a")
+    second = put_together(cpu, target, tmp_path / "b")
     assert first.read_bytes() == second.read_bytes()
 
 
 def test_a_module_that_is_there_already(tmp_path: Path) -> None:
     target = TABLE.target("vulkan", "manylinux_x86_64")
     cpu = read_wheel(write_built_wheel(tmp_path, CPU))
-    made = read_wheel(assemble(cpu, module_of(target), target, tmp_path / "out"))
+    made = read_wheel(put_together(cpu, target, tmp_path / "out"))
     with pytest.raises(WheelError) as caught:
-        assemble(made, module_of(target), target, tmp_path / "again")
+        put_together(made, target, tmp_path / "again")
     assert caught.value.what == f"{made.path.name} has a libggml-vulkan.so already"
 
 
@@ -135,8 +150,9 @@ def test_a_wheel_without_its_driver_library_is_not_what_it_says(
     other = cpu.files["llama_cpp/lib/libmtmd.so"]
     made = assemble(
         cpu,
-        Module(libraries={"libggml-vulkan.so": other}, build_info=info("vulkan")),
+        Module(libraries={"libggml-vulkan.so": other}, build_info=info("vulkan"), cost=COST),
         target,
+        version_of(cpu, target),
         tmp_path,
     )
     with pytest.raises(WheelError) as caught:
@@ -147,3 +163,65 @@ def test_a_wheel_without_its_driver_library_is_not_what_it_says(
         "libggml-vulkan.so needs none of libvulkan.so.1, vulkan-1.dll: it is no Vulkan module",
     ):
         assert problem in caught.value.what
+
+
+@pytest.mark.parametrize(
+    ("backend", "architectures", "version"),
+    [
+        ("cu130", (), "0.3.100+cu130"),
+        ("cu130", ("90",), "0.3.100+cu130.sm90"),
+        ("cu128", ("86", "120a", "90-virtual"), "0.3.100+cu128.sm86.sm120a.ptx90"),
+        ("rocm7x", ("gfx1100", "gfx1201"), "0.3.100+rocm7x.gfx1100.gfx1201"),
+    ],
+)
+def test_a_wheel_for_gpus_of_ones_own_says_so(
+    tmp_path: Path, backend: str, architectures: tuple[str, ...], version: str
+) -> None:
+    cpu = read_wheel(write_built_wheel(tmp_path, CPU))
+    target = TABLE.target(backend, "manylinux_x86_64")
+    assert str(version_of(cpu, target, architectures)) == version
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LLAMA_CPP_PYTHON_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("SCCACHE_RECACHE", raising=False)
+    return tmp_path / "cache" / "modules"
+
+
+def test_a_module_is_compiled_once(cache: Path) -> None:
+    module = module_of(TABLE.target("cu130", "manylinux_x86_64"))
+    inputs = {"commit": COMMIT, "defines": {"GGML_CUDA": "ON"}}
+    assert ModuleStore(inputs).find() is None
+    ModuleStore(inputs).keep(module)
+    assert ModuleStore(inputs).find() == module
+    # twice is no error, and leaves nothing else there
+    ModuleStore(inputs).keep(module)
+    assert len(list(cache.iterdir())) == 1
+    assert ModuleStore({**inputs, "commit": "another"}).find() is None
+
+
+def test_what_may_change_unseen_is_not_stored(cache: Path) -> None:
+    ModuleStore(None).keep(module_of(TABLE.target("vulkan", "manylinux_x86_64")))
+    assert ModuleStore(None).find() is None
+    assert not cache.exists()
+
+
+def test_a_build_that_is_to_be_anew_finds_nothing(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = module_of(TABLE.target("cu130", "manylinux_x86_64"))
+    ModuleStore({"commit": COMMIT}).keep(module)
+    assert cache.is_dir()
+    monkeypatch.setenv("SCCACHE_RECACHE", "1")
+    assert ModuleStore({"commit": COMMIT}).find() is None
+
+
+def test_a_module_that_nobody_asked_for_in_a_month_goes(cache: Path) -> None:
+    module = module_of(TABLE.target("cu130", "manylinux_x86_64"))
+    ModuleStore({"commit": "old"}).keep(module)
+    (old,) = cache.iterdir()
+    os.utime(old, (0, 0))
+    ModuleStore({"commit": "new"}).keep(module)
+    assert not old.exists()
+    assert ModuleStore({"commit": "new"}).find() == module

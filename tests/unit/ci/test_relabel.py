@@ -43,8 +43,7 @@ def copy_of(path: Path, *, label: str | None = "auto", variant: WheelVariant | N
     (target,) = (
         target
         for target in TABLE.targets
-        if (target.backend.name, f"py3-none-{target.platform.wheel_tag}")
-        == (source.label, source.tags[0])
+        if (target.backend.name, f"py3-none-{target.wheel_tag}") == (source.label, source.tags[0])
     )
     return Copy(source=source, target=target, label=label, variant=variant)
 

@@ -39,7 +39,7 @@ def test_a_target_is_named_after_backend_and_platform() -> None:
 def test_names_of_targets_and_wheels_are_unique() -> None:
     targets = load_table().targets
     assert len({target.name for target in targets}) == len(targets)
-    assert len({(t.backend.name, t.platform.wheel_tag) for t in targets}) == len(targets)
+    assert len({(t.backend.name, t.wheel_tag) for t in targets}) == len(targets)
 
 
 @pytest.mark.parametrize(
@@ -52,9 +52,33 @@ def test_names_of_targets_and_wheels_are_unique() -> None:
         ('runner = "ubuntu-24.04"', "", "platform.manylinux_x86_64.runner: Field required"),
         ("schema = 1", "schema = 2", "schema: Input should be 1"),
         ("schema = 1", "schema = ", "Invalid value"),
-        ('[family.hip]\ntitle = "AMD ROCm"', '[family.hop]\ntitle = "x"', "no family 'hip'"),
+        ('family = "hip"', 'family = "vulkan"', "family.hip: no backend uses it"),
+        (
+            'toolkit_version = "7.0"',
+            'toolkit_version = "6.4"',
+            (
+                "backend.rocm7x.toolkit_version: of family.hip.runtime's major versions (7) it is none:"
+                " 6.4"
+            ),
+        ),
+        (
+            "wheel_tags = { manylinux_x86_64",
+            "wheel_tags = { amiga",
+            "family.cuda.wheel_tags: no platform 'amiga'",
+        ),
     ],
-    ids=["family", "pattern", "type", "unknown", "missing", "schema", "syntax", "unused"],
+    ids=[
+        "family",
+        "pattern",
+        "type",
+        "unknown",
+        "missing",
+        "schema",
+        "syntax",
+        "unused",
+        "runtime",
+        "wheel tag",
+    ],
 )
 def test_what_is_wrong_is_refused(tmp_path: Path, old: str, new: str, message: str) -> None:
     with pytest.raises(TableError) as caught:
@@ -131,7 +155,7 @@ def test_a_new_cuda_is_a_variant_by_its_row_alone(tmp_path: Path) -> None:
 [backend.cu132]
 family = "cuda"
 toolkit_version = "13.2"
-gpu_architectures = ["75", "90", "120-virtual"]
+gpu_architectures = ["75", "90", "90-virtual"]
 platforms = ["manylinux_x86_64"]
 size_limit_mb = 400
 """
@@ -144,7 +168,7 @@ size_limit_mb = 400
         },
         "cu130": {
             "cuda_version_lower_bound": ["13.0", "13.2"],
-            "sm_arch": ["80_real", "86_real", "89_real", "120a_real"],
+            "sm_arch": ["80_real", "86_real", "89_real", "100_real", "120a_real", "121a_real"],
         },
     }
 
@@ -219,10 +243,13 @@ NVIDIA = 'requires = ["nvidia-variant-provider>=0.0.1,<1"]'
         (
             'toolkit_version = "12.1"',
             "",
-            "backend.cu121.toolkit_version: auto.families.cuda needs one such as 12.8, not None",
+            (
+                "backend.cu121.toolkit_version: of family.cuda.runtime's major versions (12, 13) it is"
+                " none: None"
+            ),
         ),
         (
-            'gpu_architectures = ["75", "80", "86", "89", "90", "90-virtual", "120a", "120-virtual"]',
+            'gpu_architectures = ["75", "80", "86", "89", "90", "90-virtual", "100", "120a", "121a"]',
             "",
             "backend.cu130.gpu_architectures: auto.families.cuda needs some",
         ),

@@ -1,4 +1,4 @@
-"""Toolkits: pins that are read strictly, folders that are looked over, errors that name a cure."""
+"""Provision: pins that are read strictly, folders that are looked over, errors that name a cure."""
 
 from __future__ import annotations
 
@@ -17,27 +17,29 @@ from rich.console import Console
 
 from ci.debian import MIRROR_VARIABLE, bring_package, debian_mirror
 from ci.errors import NetworkError, TableError, ToolMissingError, UsageError, VendorError
+from ci.pins import load_pins
 from ci.progress import Progress
+from ci.provision import bring_toolkit, find_pin
 from ci.table import load_table
-from ci.toolkit import bring_toolkit, find_pin, load_pins
 
 VULKAN = load_table().target("vulkan", "manylinux_x86_64")
 PROGRESS = Progress(Console(width=2000, file=io.StringIO()))
 
 PIN = """
-schema = 1
+schema = 2
 [[toolkit]]
 name = "Vulkan SDK"
 version = "1.4.309"
 suite = "trixie"
-[toolkit.packages.x86_64]
+[toolkit.host.linux_x86_64.packages]
 "pool/main/a/a_1_amd64.deb" = "SHA"
 """
 
 
 @pytest.fixture(autouse=True)
 def no_sdk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("VULKAN_SDK", raising=False)
+    for variable in ("VULKAN_SDK", "CUDA_HOME", "CUDA_PATH"):
+        monkeypatch.delenv(variable, raising=False)
 
 
 def pins_file(folder: Path, text: str) -> Path:
@@ -71,9 +73,32 @@ def test_every_pinned_toolkit_serves_a_target() -> None:
         pin = find_pin(load_table().target("vulkan", platform), pins)
         assert pin is not None
         assert (pin.name, pin.version, pin.suite) == ("Vulkan SDK", "1.4.309", "trixie")
-        assert len(pin.packages["x86_64"]) == len(pin.packages["aarch64"]) == 8
+        assert {host: len(pieces.packages) for host, pieces in pin.host.items()} == {
+            "linux_x86_64": 8,
+            "linux_aarch64": 8,
+        }
     assert find_pin(load_table().target("vulkan", "win_amd64"), pins) is None
-    assert find_pin(load_table().target("cu128", "manylinux_x86_64"), pins) is None
+
+
+@pytest.mark.parametrize(
+    ("backend", "platform", "own", "compatible"),
+    [
+        ("cu130", "manylinux_x86_64", "13.0.88", "13.0.88"),
+        ("cu130", "win_amd64", "13.0.88", "13.0.88"),
+        ("cu124", "manylinux_aarch64", "12.4.131", "12.4.131"),
+        ("cu121", "manylinux_x86_64", None, "12.4.131"),
+        ("cu128", "manylinux_x86_64", None, "12.4.131"),
+        ("cu128", "win_amd64", None, None),
+        ("rocm7x", "manylinux_x86_64", None, None),
+    ],
+)
+def test_the_pin_of_a_backend_or_a_compatible_one(
+    backend: str, platform: str, own: str | None, compatible: str | None
+) -> None:
+    target = load_table().target(backend, platform)
+    pins = load_pins()
+    found = [find_pin(target, pins), find_pin(target, pins, compatible=True)]
+    assert [pin and pin.version for pin in found] == [own, compatible]
 
 
 @pytest.mark.parametrize(
@@ -81,10 +106,10 @@ def test_every_pinned_toolkit_serves_a_target() -> None:
     [
         ("suite", "suiet", "toolkit.0.suiet: Unexpected keyword argument"),
         ("Vulkan SDK", "Vulcan", "toolkit.0.name: Input should be 'none'"),
-        ("x86_64", "amiga", "toolkit.0.packages.amiga.[key]: Input should be"),
-        ("schema = 1", "schema = 2", "schema: Input should be 1"),
-        ("SHA", "0" * 63, "Vulkan SDK 1.4.309, x86_64: pool/main/a/a_1_amd64.deb"),
-        ("pool/main/a", "../pool", "x86_64: ../pool/a_1_amd64.deb"),
+        ("linux_x86_64", "amiga", "toolkit.0.host.amiga.[key]: Input should be"),
+        ("schema = 2", "schema = 1", "schema: Input should be 2"),
+        ("SHA", "0" * 63, "Vulkan SDK 1.4.309, linux_x86_64: pool/main/a/a_1_amd64.deb"),
+        ("pool/main/a", "../pool", "linux_x86_64: ../pool/a_1_amd64.deb"),
         ("[[toolkit]]", "[[toolkit", "toolkits.toml: "),
     ],
 )
@@ -100,7 +125,7 @@ def test_an_installed_sdk_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     sdk = write_sdk(tmp_path / "with spaces", version=(1, 4, 321))
     monkeypatch.setenv("VULKAN_SDK", str(sdk))
     toolkit = bring_toolkit(PROGRESS, VULKAN)
-    assert (toolkit.label, toolkit.folder) == ("Vulkan SDK 1.4.321", sdk)
+    assert (toolkit.label(VULKAN), toolkit.folder) == ("Vulkan SDK 1.4.321", sdk)
     assert toolkit.defines == {
         "Vulkan_INCLUDE_DIR": f"{sdk}/include",
         "Vulkan_LIBRARY": f"{sdk}/lib/libvulkan.so.1",
@@ -224,8 +249,10 @@ def test_a_package_is_brought_once_and_checked(mirror: tuple[str, Path], tmp_pat
 
     with pytest.raises(NetworkError) as gone:
         bring_package(PROGRESS, url, "b_1.deb", sha256, cache)
-    assert gone.value.what == "the mirror no longer has b_1.deb"
-    assert "a point release of Debian replaced it" in gone.value.cure
+    assert gone.value.what == "b_1.deb is no longer there: the server answers 404"
+    assert gone.value.cure == (
+        "a newer one took its place: write its name and sha256 into ci/toolkits.toml"
+    )
 
     (served / "c_1.deb").write_bytes(b"something else")
     with pytest.raises(VendorError, match=r"^c_1.deb has sha256 [0-9a-f]{64}, the pin says"):

@@ -1,0 +1,134 @@
+"""Provision: the toolkit of a target, installed where one is named, else the pinned one, brought."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ci import cuda, vulkan
+from ci.errors import ToolMissingError, UsageError
+from ci.host_compiler import bring_host_compiler
+from ci.pins import Pins, ToolkitPin, host_of, load_pins, unpacked
+from ci.progress import Progress
+from ci.table import Target
+from ci.toolkit import Toolkit, fits
+
+PINNED = "the pinned toolkit"
+
+# variables that installers of toolkits set, or that people know
+_VARIABLES = {"Vulkan SDK": ("VULKAN_SDK",), "CUDA": ("CUDA_HOME", "CUDA_PATH")}
+
+
+def bring_toolkit(
+    progress: Progress,
+    target: Target,
+    *,
+    installed: Path | None = None,
+    compatible: bool = False,
+    pins: Pins | None = None,
+) -> Toolkit:
+    """Return the toolkit of a target: an installed one where named, else the pinned pieces.
+
+    Args:
+        progress: told what is fetched.
+        target: what is to be compiled.
+        installed: folder of an installed toolkit; by default what ``VULKAN_SDK``, ``CUDA_HOME`` or
+            ``CUDA_PATH`` names.
+        compatible: where the target's own cannot be had, take one of the same major version.
+        pins: what can be brought; by default ``ci/toolkits.toml``.
+
+    Raises:
+        UsageError: the named folder is no such toolkit, or one of another version.
+        ToolMissingError: none is named, and none can be brought.
+        NetworkError: the pinned pieces cannot be downloaded.
+    """
+    pins = load_pins() if pins is None else pins
+    name = target.family.toolkit
+    if name not in _VARIABLES:
+        defines = " ".join(
+            f"-C cmake.define.{define}={value}" for define, value in target.family.defines.items()
+        )
+        raise ToolMissingError(
+            f"{target.name} needs the toolkit {name} {target.backend.toolkit_version or ''}".strip()
+            + ", and this toolchain cannot bring it yet",
+            cure="build cpu (`nox -s build -- --backend cpu`), or compile for this machine alone"
+            f" with the toolkit installed: pip install . {defines}",
+        )
+    named, where = _named(installed, name)
+    if named is not None:
+        return _look_over(progress, named, target, where, pins, compatible=compatible)
+    pin = find_pin(target, pins, compatible=compatible)
+    if pin is None:
+        raise ToolMissingError(
+            f"{target.name} needs the toolkit {name} {target.backend.toolkit_version or ''}".strip()
+            + f", and ci/toolkits.toml has none for {target.platform.title}",
+            cure=_cure_without_pin(target, pins),
+        )
+    folder = _brought(progress, pin, target, pins)
+    return _look_over(progress, folder, target, PINNED, pins, compatible=compatible)
+
+
+def _named(installed: Path | None, name: str) -> tuple[Path | None, str]:
+    if installed is not None:
+        return installed.absolute(), "--toolkit"
+    for variable in _VARIABLES[name]:
+        if os.environ.get(variable):
+            return Path(os.environ[variable]).absolute(), variable
+    return None, ""
+
+
+def _cure_without_pin(target: Target, pins: Pins) -> str:
+    if target.family.toolkit == "Vulkan SDK":
+        return "install the Vulkan SDK and name its folder with --toolkit PATH or VULKAN_SDK"
+    cure = f"install CUDA {target.backend.toolkit_version} and name its folder with --toolkit PATH"
+    other = find_pin(target, pins, compatible=True)
+    if other is not None:
+        cure += (
+            f", or give --compatible-toolkit: CUDA {other.version} compiles it, for drivers of"
+            f" CUDA {target.backend.toolkit_version} as well (machine code alone, no PTX)"
+        )
+    return cure
+
+
+def find_pin(target: Target, pins: Pins, *, compatible: bool = False) -> ToolkitPin | None:
+    """Return the pinned toolkit that can be brought for a target, or None.
+
+    With ``compatible``, the newest one of the same major version where there is none of its own.
+    """
+    host = host_of(target.platform)
+    name = target.family.toolkit
+    there = [pin for pin in pins.toolkit if pin.name == name and host in pin.host]
+    own = [pin for pin in there if fits(pin.version, target.backend.toolkit_version)]
+    if own or not compatible:
+        return own[0] if own else None
+    major = (target.backend.toolkit_version or "").partition(".")[0]
+    same = [pin for pin in there if pin.version.partition(".")[0] == major]
+    return max(same, key=lambda pin: tuple(map(int, pin.version.split("."))), default=None)
+
+
+def _brought(progress: Progress, pin: ToolkitPin, target: Target, pins: Pins) -> Path:
+    host = host_of(target.platform)
+    assert host is not None  # a pin was found for it
+    if pin.name == "CUDA":
+        compiler = bring_host_compiler(progress, pins, host)
+        folder = unpacked(
+            progress, pin, host, lambda root: cuda.arrange(root, compiler), revision=1
+        )
+        return folder / cuda.ROOT
+    machine = target.platform.machine
+    return unpacked(progress, pin, host, lambda root: vulkan.wrap_glslc(root, machine), revision=4)
+
+
+def _look_over(
+    progress: Progress, folder: Path, target: Target, where: str, pins: Pins, *, compatible: bool
+) -> Toolkit:
+    if target.family.toolkit == "Vulkan SDK":
+        if compatible:
+            raise UsageError(
+                f"{target.name}: --compatible-toolkit is for CUDA",
+                cure="leave it away: a newer Vulkan SDK of the same major version is taken anyway",
+            )
+        return vulkan.look_over(folder, target, where)
+    host = host_of(target.platform)
+    compiler = bring_host_compiler(progress, pins, host) if host is not None else None
+    return cuda.look_over(folder, target, where, compiler=compiler, compatible=compatible)
