@@ -16,7 +16,7 @@ from ci.architectures import parse_architectures
 from ci.build import Engine, Options, build_and_prove
 from ci.check import check, target_of
 from ci.docs import derived_files, stale_files, write_files
-from ci.errors import ToolchainError, UsageError
+from ci.errors import NO_ROOM, ToolchainError, UsageError, disk_error
 from ci.fresh_root import readme_commands
 from ci.host import host_platform
 from ci.interpreters import Interpreter, choose_interpreters, find_interpreters
@@ -61,6 +61,12 @@ def main(arguments: list[str] | None = None) -> int:
     except ToolchainError as error:
         progress.fail(str(error))
         return error.exit_code
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        stop = disk_error(error, Path(error.filename or paths.BUILD))
+        progress.fail(str(stop))
+        return stop.exit_code
     except KeyboardInterrupt:
         progress.fail("stopped; nothing was left half-written\n  -> run the command again")
         return _INTERRUPTED

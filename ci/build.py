@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import shutil
 import sys
 import time
@@ -19,7 +21,14 @@ from ci import paths, zig
 from ci.architectures import choose_architectures, cmake_architectures
 from ci.check import check
 from ci.compiler import CacheStats, Choice, Compiler, CompilerCache, choose_compiler
-from ci.errors import BuildError, ToolMissingError, UsageError, WheelError
+from ci.errors import (
+    BuildError,
+    ToolchainError,
+    ToolMissingError,
+    UsageError,
+    WheelError,
+    disk_error,
+)
 from ci.host import container_engine, require_platform
 from ci.interpreters import Interpreter
 from ci.module import (
@@ -387,12 +396,14 @@ def _build_with_cibuildwheel(
         raise _build_error(target, error) from error
 
 
-def _build_error(target: Target, error: ProcessError) -> BuildError:
+def _build_error(target: Target, error: ProcessError) -> ToolchainError:
     tail = [line for line in error.tail if line.strip()]
+    if any(os.strerror(errno.ENOSPC) in line for line in tail):
+        return disk_error(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), paths.BUILD)
     return BuildError(
         f"{target.name} was not built:\n" + "\n".join(f"  | {line}" for line in tail),
-        cure="read the first error above; a disk full or a compiler killed for memory is cured by"
-        " room or by CMAKE_BUILD_PARALLEL_LEVEL=1",
+        cure="read the first error above; a compiler that was killed for memory is cured by"
+        " CMAKE_BUILD_PARALLEL_LEVEL=1",
     )
 
 

@@ -206,6 +206,11 @@ def _elf_problems(name: str, library: Library, target: Target) -> Iterator[str]:
         yield f"{name} calls itself {library.soname}"
     for section in library.symbol_sections:
         yield f"{name} is not stripped: it has {section}"
+    if _is_module(name, target) and library.cxx_exports:
+        yield (
+            f"{name} shows C++ names ({library.cxx_exports[0]} and {len(library.cxx_exports) - 1}"
+            " more): another C++ runtime in the process would meet them"
+        )
     if target.platform.libc == "glibc" and library.glibc is not None:
         _, major, minor, *_ = target.wheel_tag.split("_")
         if library.glibc > (int(major), int(minor)):

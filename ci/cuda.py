@@ -46,10 +46,11 @@ def arrange(folder: Path, compiler: Compiler | None) -> None:
     if (debian / "lib" / "nvidia-cuda-toolkit").is_dir():
         _arrange_debian(debian, root)
     libraries = root / "lib"
-    for path in sorted(libraries.glob("*.so.*")):
+    shared = sorted(libraries.glob("*.so.*"))
+    for path in shared:
         # what a linker looks for; a wheel holds no links
         (libraries / f"{path.name.partition('.so')[0]}.so").symlink_to(path.name)
-    if libraries.is_dir() and not (root / "lib64").exists():
+    if shared:
         (root / "lib64").symlink_to("lib")
     for path in (*(root / "bin").iterdir(), *(root / "nvvm" / "bin").iterdir()):
         if path.is_file() and path.suffix not in {".profile", ".stub"}:

@@ -6,6 +6,9 @@ import errno
 from pathlib import Path
 from typing import ClassVar
 
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""What a write fails with where there is no room: a full disk, a quota, a limit."""
+
 
 class ToolchainError(Exception):
     """A step that cannot go on.
@@ -89,7 +92,7 @@ class DiskError(ToolchainError):
 
 def disk_error(error: OSError, place: Path) -> DiskError:
     """Return the error for something that could not be written at ``place``, with its cure."""
-    if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+    if error.errno in NO_ROOM:
         return DiskError(
             f"there is no room left for {place}",
             cure="free some, or put the cache on another disk with LLAMA_CPP_PYTHON_CACHE=FOLDER"

@@ -19,6 +19,7 @@ class Library:
         glibc: the highest version of a symbol of glibc that it needs, as (2, 17).
         symbol_sections: sections that stripping takes away (``.symtab``, ``.debug_info``).
         code: executable sections as (address, bytes).
+        cxx_exports: C++ names among the symbols that it shows to others; of ELF alone.
     """
 
     needed: tuple[str, ...]
@@ -27,6 +28,7 @@ class Library:
     soname: str | None = None
     glibc: tuple[int, int] | None = None
     symbol_sections: tuple[str, ...] = ()
+    cxx_exports: tuple[str, ...] = ()
 
 
 def read_library(data: bytes) -> Library | None:
@@ -79,6 +81,11 @@ def _elf(binary: lief.ELF.Binary) -> Library:
             name
             for name in (_text(section.name) for section in binary.sections)
             if name in {".symtab", ".debug_info"}
+        ),
+        cxx_exports=tuple(
+            name
+            for name in (_text(symbol.name) for symbol in binary.exported_symbols)
+            if name.startswith("_Z")
         ),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 import tempfile
@@ -12,7 +13,7 @@ from ci.errors import BuildError, WheelError
 from ci.process import ProcessError, run
 from ci.progress import Progress
 from ci.table import Target
-from ci.wheel import read_wheel
+from ci.wheel import Wheel, read_wheel
 
 
 def reproduce(wheel: Path, target: Target, progress: Progress, *, cached: bool) -> None:
@@ -35,6 +36,9 @@ def reproduce(wheel: Path, target: Target, progress: Progress, *, cached: bool) 
         progress.step(f"building {target.name} again in {checkout}")
         command = [sys.executable, "-m", "ci", "build", "--engine", "host"]
         command += ["--backend", target.backend.name, "--platform", target.platform.name]
+        command += _asked_for(first)
+        if target.family.toolkit != "none":
+            _give_cpu_wheel(wheel.parent, target, checkout / "dist")
         try:
             with progress.compiling("compiling again") as show:
                 run(
@@ -57,6 +61,24 @@ def reproduce(wheel: Path, target: Target, progress: Progress, *, cached: bool) 
         cure="build it again from this very checkout first; if it still differs, look for what"
         " depends on folder, time or order",
     )
+
+
+def _asked_for(wheel: Wheel) -> list[str]:
+    """Return the arguments of the build that the wheel says of itself."""
+    info = json.loads(wheel.files["llama_cpp/_build_info.json"])
+    arguments: list[str] = []
+    if "." in (wheel.label or ""):
+        arguments += ["--archs", ";".join(info["gpu_architectures"])]
+    if "compatible with" in (info["toolkit"] or ""):
+        arguments.append("--compatible-toolkit")
+    return arguments
+
+
+def _give_cpu_wheel(wheels: Path, target: Target, to: Path) -> None:
+    """Put the CPU wheel beside the one that is built again: it is a part of it, byte by byte."""
+    to.mkdir()
+    for path in wheels.glob(f"llama_cpp_python-*+cpu-*{target.platform.wheel_tag}.whl*"):
+        shutil.copy2(path, to)
 
 
 def _copy_checkout(to: Path) -> None:

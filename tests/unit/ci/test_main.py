@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -51,7 +52,26 @@ def test_every_verb_has_help(verb: str) -> None:
         (
             ["build", "--backend", "cu128"],
             5,
-            "cu128-manylinux_x86_64 needs the toolkit CUDA 12.8, and this toolchain cannot bring",
+            (
+                "cu128-manylinux_x86_64 needs the toolkit CUDA 12.8, and ci/toolkits.toml has none for"
+                " Linux x86-64 (glibc 2.17 and newer)\n  -> install CUDA 12.8 and name its folder with"
+                " --toolkit PATH, or give --compatible-toolkit: CUDA 12.4.131 compiles it"
+            ),
+        ),
+        (
+            ["build", "--backend", "cu130", "--archs", "8.9"],
+            2,
+            "--archs '8.9': 8.9 is no GPU architecture\n  -> write --archs \"86;89;120a\"",
+        ),
+        (
+            ["build", "--backend", "cu130", "--toolkit", "/usr"],
+            2,
+            "--toolkit: /usr is not a whole CUDA toolkit, it lacks bin/nvcc",
+        ),
+        (
+            ["build", "--backend", "vulkan", "--compatible-toolkit"],
+            2,
+            "vulkan-manylinux_x86_64: --compatible-toolkit is for CUDA\n  -> leave it away",
         ),
         (
             ["build", "--backend", "vulkan", "--toolkit", "/nowhere"],
@@ -82,6 +102,34 @@ def test_mistakes(args: list[str], code: int, message: str) -> None:
     assert done.returncode == code
     assert message in done.stderr
     assert "Traceback" not in done.stderr + done.stdout
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of one megabyte."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    try:
+        done = subprocess.run(command, capture_output=True, check=False)
+    except FileNotFoundError:
+        pytest.skip("there is no mount on this machine")
+    if done.returncode != 0:
+        pytest.skip("only root may mount a file system")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.network
+def test_a_full_disk_is_said(tiny_disk: Path) -> None:
+    """A toolkit that does not fit into the cache: the message, and nothing half-written."""
+    variables = {"LLAMA_CPP_PYTHON_CACHE": str(tiny_disk), "CUDA_HOME": "", "CUDA_PATH": ""}
+    done = ci("build", "--backend", "cu130", "--archs", "90", env=variables)
+    assert done.returncode == 12, done.stderr
+    assert f"there is no room left for {tiny_disk}" in done.stderr
+    assert "  -> free some, or put the cache on another disk" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not [path for path in tiny_disk.rglob("*") if path.name.endswith(".part")]
 
 
 def test_without_a_compiler_the_message_names_the_cure() -> None:
