@@ -69,12 +69,12 @@ def _device(library: ctypes.CDLL, handle: int) -> dict[str, object]:
         "name": name.decode("utf-8", "replace"),
         "kind": _KINDS[kind] if kind < len(_KINDS) else "other",
         "api": f"{api >> 22}.{(api >> 12) & 0x3FF}",
-        "driver": _version(driver, vendor),
+        "driver": driver_version(driver, vendor),
         "memory_total": memory,
     }
 
 
-def _version(driver: int, vendor: int) -> str:
+def driver_version(driver: int, vendor: int) -> str:
     """Return a driver's version; NVIDIA packs its number in a way of its own (580.82.7)."""
     if vendor == _NVIDIA:
         return f"{driver >> 22}.{(driver >> 14) & 0xFF}.{(driver >> 6) & 0xFF}"

@@ -77,7 +77,7 @@ def drivers() -> dict[str, str]:
     found: dict[str, str | None] = {
         "CUDA": nvidia().driver,
         "ROCm": accelerators.rocm(os.environ).version,
-        **{each["name"]: each["driver"] for each in said.get("devices", ())},
+        **{each["name"]: each.get("driver") for each in said.get("devices", ())},
     }
     return {name: version for name, version in found.items() if version}
 
