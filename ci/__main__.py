@@ -19,6 +19,7 @@ from ci.docs import derived_files, stale_files, write_files
 from ci.errors import NO_ROOM, ToolchainError, UsageError, disk_error
 from ci.fresh_root import readme_commands
 from ci.host import host_platform
+from ci.installation import backend_index, fetch
 from ci.interpreters import Interpreter, choose_interpreters, find_interpreters
 from ci.matrix import render_matrix, select_targets
 from ci.progress import Progress
@@ -130,13 +131,34 @@ def _smoke(options: argparse.Namespace, table: Table, progress: Progress) -> Non
         missing = [series for series in table.interpreters.all if series not in there]
         if missing:
             progress.warn(f"not on this machine, so not proven here: Python {', '.join(missing)}")
-    for wheel in options.wheels or _dist_wheels():
+    index = None
+    if options.index is None:
+        wheels = options.wheels or _dist_wheels()
+    else:
+        wheels = [_staged_wheel(options, table, interpreters[0], progress)]
+        index = backend_index(options.index, options.backend)
+    for wheel in wheels:
         target = check(wheel, table)
-        report = smoke(wheel, target, interpreters, progress, now=datetime.now(UTC))
+        report = smoke(wheel, target, interpreters, progress, now=datetime.now(UTC), index=index)
         progress.step(f"wrote {write_report(wheel, report)}")
         require_passed(report)
         if options.gpu:
             require_gpu(report)
+
+
+def _staged_wheel(
+    options: argparse.Namespace, table: Table, interpreter: Interpreter, progress: Progress
+) -> Path:
+    """Return the wheel that an installer gets from ``--index``: it is this file that is proven."""
+    if options.wheels or options.backend is None:
+        raise UsageError(
+            "--index takes a wheel from an index, so it needs its backend and no wheel's path",
+            cure="write nox -s smoke -- --gpu --index URL --backend vulkan",
+        )
+    table.target(options.backend, host_platform(table).name)
+    wheel = fetch(options.index, options.backend, interpreter, options.out, version=options.version)
+    progress.step(f"{options.index} gives {wheel.name}, sha256 {read_wheel(wheel).sha256}")
+    return wheel
 
 
 def _auto(options: argparse.Namespace, table: Table, progress: Progress) -> None:
@@ -394,6 +416,22 @@ def _add_smoke(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
 
     smoke_.add_argument(
         "--gpu", action="store_true", help="fail where a GPU wheel finds no GPU to be proven on"
+    )
+    smoke_.add_argument(
+        "--index",
+        metavar="URL",
+        help="prove the wheel that pip gets from this index, and take its dependencies from there",
+    )
+    smoke_.add_argument("--backend", help="with --index: a backend of the table, such as vulkan")
+    smoke_.add_argument(
+        "--version", metavar="V", help="with --index: 0.3.100, or with a respin's label; the newest"
+    )
+    smoke_.add_argument(
+        "--out",
+        type=Path,
+        default=paths.BUILD / "staged",
+        metavar="FOLDER",
+        help="with --index: where the wheel and its report go (default: build/staged)",
     )
 
 

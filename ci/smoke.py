@@ -14,24 +14,31 @@ from datetime import datetime
 from pathlib import Path
 
 from ci import paths
-from ci.errors import SmokeError
+from ci.errors import SmokeError, ToolMissingError
+from ci.installation import (
+    CLEAN,
+    Dependencies,
+    install,
+    make_environment,
+    plan_dependencies,
+    python_of,
+)
 from ci.interpreters import Interpreter
 from ci.process import ProcessError, run
 from ci.progress import Progress
 from ci.table import Target
-from ci.wheel import Wheel, read_wheel, split_variant
+from ci.wheel import Wheel, read_wheel
 
 _SCRIPT = paths.ROOT / "tests" / "smoke" / "run.py"
 _GPU_SCRIPT = _SCRIPT.with_name("gpu.py")
+_THROUGHPUT_SCRIPT = _SCRIPT.with_name("throughput.py")
+_SCRIPT_OPTIONS = ("-I", "-X", "faulthandler")
+# a GPU in software compiles a shader for seconds at its first use
+_TIMEOUT_S = 1800.0
 
 # ggml passes over a Vulkan device that is a CPU (Mesa's lavapipe) unless it is named: good enough to
 # prove a wheel on where there is no other
 _SOFTWARE_DEVICE = {"vulkan": {"GGML_VK_VISIBLE_DEVICES": "0"}}
-
-# the test must see the wheel, not a checkout, a configuration or a library of this machine
-_CLEAN = dict.fromkeys(
-    ("PYTHONPATH", "PYTHONHOME", "LLAMA_CPP_LIB_PATH", "LD_LIBRARY_PATH", "VIRTUAL_ENV"), ""
-)
 
 
 def write_models(folder: Path) -> None:
@@ -46,34 +53,69 @@ def smoke(
     progress: Progress,
     *,
     now: datetime,
+    index: str | None = None,
 ) -> dict[str, object]:
-    """Prove a wheel on each interpreter and return the report, whether or not all passed."""
+    """Prove a wheel on each interpreter and return the report, whether or not all passed.
+
+    ``index`` is where the wheel's dependencies are; without it pip's own configuration says.
+    """
     wheel = read_wheel(path)
+    dependencies = plan_dependencies(wheel, target)
+    if not dependencies.installed:
+        progress.step(f"without {', '.join(dependencies.declared)}: {dependencies.reason}")
+    gpu = target.family.smoke == "gpu"
+    throughput: dict[str, object] | None = None
     with tempfile.TemporaryDirectory(prefix="smoke-") as folder:
         scratch = Path(folder)
         models = scratch / "models"
         write_models(models)
 
         def prove(interpreter: Interpreter) -> dict[str, object]:
-            place = scratch / interpreter.tag
-            result = prove_on(path, interpreter, place, models, target=target)
+            result = prove_on(
+                path,
+                interpreter,
+                scratch / interpreter.tag,
+                models,
+                target=target,
+                dependencies=dependencies,
+                index=index,
+            )
             word = "ok" if result["passed"] else "FAILED"
             progress.step(f"smoke test on Python {interpreter.version}: {word}")
+            if interpreter is not interpreters[0]:
+                # a GPU's runtime is large, and the next one comes with its own
+                shutil.rmtree(scratch / interpreter.tag, ignore_errors=True)
             return result
 
+        # what a GPU's driver compiles for the first one it keeps for the others
+        first = 1 if gpu else 0
+        results = [prove(interpreter) for interpreter in interpreters[:first]]
         # each one is mostly the start of interpreters; more at once only disturbs their timing
         with ThreadPoolExecutor(max_workers=2) as pool:
-            results = list(pool.map(prove, interpreters))
-    if target.family.smoke == "gpu":
+            results += pool.map(prove, interpreters[first:])
+        if gpu and results and isinstance(results[0].get("gpu"), list):
+            throughput = _throughput(scratch, interpreters[0], results[0])
+    if gpu:
         progress.step(f"GPU device: {_device(results)}")
-    return _report(wheel, target, results, now)
+    return _report(wheel, target, results, now, dependencies=dependencies, throughput=throughput)
 
 
 def _report(
-    wheel: Wheel, target: Target, results: Sequence[Mapping[str, object]], now: datetime
+    wheel: Wheel,
+    target: Target,
+    results: Sequence[Mapping[str, object]],
+    now: datetime,
+    *,
+    dependencies: Dependencies,
+    throughput: Mapping[str, object] | None,
 ) -> dict[str, object]:
     libc, libc_version = python_platform.libc_ver()
-    gpu = {"gpu": {"device": _device(results)}} if target.family.smoke == "gpu" else {}
+    gpu: dict[str, object] = {}
+    if target.family.smoke == "gpu":
+        device = _device(results)
+        gpu = {"device": device}
+        if device != "none":
+            gpu |= {"devices": results[0]["gpu"], "throughput": throughput}
     return {
         "schema": 1,
         "wheel": wheel.path.name,
@@ -81,6 +123,7 @@ def _report(
         "size": wheel.size,
         "backend": target.backend.name,
         "platform": target.platform.name,
+        "commit": _commit(),
         "date": now.strftime("%Y-%m-%dT%H:%M:%SZ"),
         "host": {
             "system": python_platform.system(),
@@ -88,10 +131,26 @@ def _report(
             "libc": f"{libc} {libc_version}".strip(),
             "cpu": _cpu_name(),
         },
-        **gpu,
+        "dependencies": {
+            "declared": list(dependencies.declared),
+            "installed": dependencies.installed,
+            "reason": dependencies.reason,
+        },
+        **({"gpu": gpu} if gpu else {}),
         "passed": bool(results) and all(result["passed"] for result in results),
         "interpreters": list(results),
     }
+
+
+def _commit() -> str | None:
+    """Return the checkout's commit, with "-dirty" where files differ from it; None without git."""
+    try:
+        return run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            cwd=paths.ROOT,
+        ).strip()
+    except (ProcessError, ToolMissingError):
+        return None
 
 
 def _device(results: Sequence[Mapping[str, object]]) -> str:
@@ -102,6 +161,29 @@ def _device(results: Sequence[Mapping[str, object]]) -> str:
     devices = found[0]
     assert isinstance(devices, list)
     return "; ".join(f"{device['name']}: {device['description']}" for device in devices)
+
+
+def _throughput(
+    scratch: Path, interpreter: Interpreter, result: dict[str, object]
+) -> dict[str, object] | None:
+    """Measure in the environment of one proof, alone on the machine; its check joins the proof's."""
+    folder = scratch / interpreter.tag
+    model = scratch / "noise.gguf"
+    run([sys.executable, "-m", "tests.tiny.noise", model], cwd=paths.ROOT)
+    environment, checks = result["environment"], result["checks"]
+    assert isinstance(environment, dict)
+    assert isinstance(checks, list)
+    python = python_of(folder / "env")
+    command = (python, *_SCRIPT_OPTIONS, _THROUGHPUT_SCRIPT, "--model", model)
+    answer = _answer(command, folder, {**CLEAN, **environment}, "gpu throughput")
+    found = answer["checks"]
+    assert isinstance(found, list)
+    checks += found
+    result["passed"] = bool(result["passed"]) and bool(answer["passed"])
+    throughput = answer.get("throughput")
+    if not isinstance(throughput, dict):
+        return None
+    return {**throughput, "interpreter": interpreter.version}
 
 
 def report_path(wheel: Path) -> Path:
@@ -169,15 +251,16 @@ def prove_on(
     models: Path,
     *,
     target: Target | None = None,
+    dependencies: Dependencies | None = None,
+    index: str | None = None,
     emulator: Sequence[str | Path] = (),
 ) -> dict[str, object]:
     """Install a wheel into a fresh environment in ``folder`` and run the smoke scripts there.
 
     ``emulator`` is a command to run the script's interpreter under; the installation is native.
-    A ``target`` whose family is proven on a GPU gets the GPU's checks as well. The result is one
-    of the report's ``interpreters``.
+    A ``target`` whose family is proven on a GPU gets the GPU's checks as well. Without
+    ``dependencies`` the wheel has none. The result is one of the report's ``interpreters``.
     """
-    env = {**_CLEAN, "PYTHONDONTWRITEBYTECODE": "1"}
     result: dict[str, object] = {
         "version": interpreter.version,
         "tag": interpreter.tag,
@@ -188,46 +271,49 @@ def prove_on(
         "cpu_variant": None,
         "checks": [],
     }
-    python = folder / "env" / ("Scripts" if os.name == "nt" else "bin") / "python"
+    dependencies = dependencies or Dependencies(declared=(), installed=True, reason="")
     try:
-        run([interpreter.path, "-I", "-m", "venv", folder / "env"], env=env)
-        # --no-index: what the wheel needs to run is in the wheel
-        pip = (python, "-I", "-m", "pip", "install", "-q", "--disable-pip-version-check")
-        run(
-            [*pip, "--no-index", "--no-cache-dir", _installable(wheel, folder)],
-            env={**env, "PIP_CONFIG_FILE": os.devnull, "PIP_FIND_LINKS": ""},
-        )
+        python = make_environment(interpreter, folder / "env")
+        came = install(python, wheel, folder, dependencies, index=index)
     except ProcessError as error:
         return {**result, "checks": [_broken("install", error)]}
-    command = [*emulator, python, "-I", "-X", "faulthandler"]
-    answer = _answer([*command, _SCRIPT], models, folder, env, "install")
+    script = (*emulator, python, *_SCRIPT_OPTIONS)
+    with_models = ("--models", models)
+    answer = _answer([*script, _SCRIPT, *with_models], folder, CLEAN, "install")
     result = {**result, **answer, "version": interpreter.version, "tag": interpreter.tag}
+    if dependencies.declared:
+        result["dependencies"] = came
     if target is None or target.family.smoke != "gpu":
         return result
-    gpu = _answer([*command, _GPU_SCRIPT], models, folder, env, "gpu")
+    command = [*script, _GPU_SCRIPT, *with_models]
+    gpu = _answer(command, folder, CLEAN, "gpu")
     found = [gpu]
+    environment: dict[str, str] = {}
     software = _SOFTWARE_DEVICE.get(target.family.name, {})
     if gpu.get("gpu") is None and software and not set(software) & set(os.environ):
-        found.append(_answer([*command, _GPU_SCRIPT], models, folder, {**env, **software}, "gpu"))
-        if found[-1].get("gpu") is None:
-            found.pop()  # the same once more
+        again = _answer(command, folder, {**CLEAN, **software}, "gpu")
+        # else it has found the same once more
+        if again.get("gpu") is not None or not again["passed"]:
+            found.append(again)
+            environment = dict(software)
     checks = [result["checks"], *(each["checks"] for each in found)]
     return {
         **result,
         "passed": bool(result["passed"]) and all(each["passed"] for each in found),
         "gpu": found[-1].get("gpu"),
+        "environment": environment,
         "checks": [check for each in checks if isinstance(each, list) for check in each],
     }
 
 
 def _answer(
-    command: Sequence[str | Path], models: Path, folder: Path, env: Mapping[str, str], name: str
+    command: Sequence[str | Path], folder: Path, env: Mapping[str, str], name: str
 ) -> dict[str, object]:
     """Run a smoke script and return what it found; a check called ``name`` failed if it broke."""
     out = folder / "result.json"
     out.unlink(missing_ok=True)
     try:
-        run([*command, "--models", models, "--json", out], cwd=folder, env=env, timeout=600)
+        run([*command, "--json", out], cwd=folder, env=env, timeout=_TIMEOUT_S)
     except ProcessError as error:
         if not out.is_file():
             return {"passed": False, "checks": [_broken(name, error)]}
@@ -238,15 +324,6 @@ def _answer(
 def _broken(name: str, error: ProcessError) -> dict[str, object]:
     tail = " / ".join(error.tail[-3:])
     return {"name": name, "passed": False, "seconds": 0.0, "detail": tail}
-
-
-def _installable(wheel: Path, folder: Path) -> Path:
-    """Return the wheel, or a copy in ``folder`` under a name without a variant label."""
-    plain, variant = split_variant(wheel.name)
-    if variant is None:
-        return wheel.resolve()
-    # pip knows no variants: "not a valid wheel filename"
-    return Path(shutil.copy(wheel, folder / plain))
 
 
 def _cpu_name() -> str:

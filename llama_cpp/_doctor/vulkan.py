@@ -21,6 +21,8 @@ _HEAP_COUNT = 260
 _HEAPS = 264
 _HEAP = 16
 _API_1_0 = 1 << 22
+# PCI-SIG's number
+_NVIDIA = 0x10DE
 
 
 class _ApplicationInfo(ctypes.Structure):
@@ -53,7 +55,7 @@ class _InstanceCreateInfo(ctypes.Structure):
 def _device(library: ctypes.CDLL, handle: int) -> dict[str, object]:
     buffer = ctypes.create_string_buffer(_BUFFER)
     library["vkGetPhysicalDeviceProperties"](ctypes.c_void_p(handle), buffer)
-    api, _driver, _vendor, _number, kind = struct.unpack_from("<5I", buffer)
+    api, driver, vendor, _number, kind = struct.unpack_from("<5I", buffer)
     name = buffer.raw[20 : 20 + _NAME_BYTES].split(b"\0", 1)[0]
     buffer = ctypes.create_string_buffer(_BUFFER)
     library["vkGetPhysicalDeviceMemoryProperties"](ctypes.c_void_p(handle), buffer)
@@ -67,8 +69,16 @@ def _device(library: ctypes.CDLL, handle: int) -> dict[str, object]:
         "name": name.decode("utf-8", "replace"),
         "kind": _KINDS[kind] if kind < len(_KINDS) else "other",
         "api": f"{api >> 22}.{(api >> 12) & 0x3FF}",
+        "driver": driver_version(driver, vendor),
         "memory_total": memory,
     }
+
+
+def driver_version(driver: int, vendor: int) -> str:
+    """Return a driver's version; NVIDIA packs its number in a way of its own (580.82.7)."""
+    if vendor == _NVIDIA:
+        return f"{driver >> 22}.{(driver >> 14) & 0xFF}.{(driver >> 6) & 0xFF}"
+    return f"{driver >> 22}.{(driver >> 12) & 0x3FF}.{driver & 0xFFF}"
 
 
 def _ask(found: dict[str, object]) -> None:

@@ -20,6 +20,7 @@ import re
 import sys
 import warnings
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,6 +65,23 @@ def said() -> Iterator[list[str]]:
         logger.removeHandler(handler)
 
 
+@cache
+def drivers() -> dict[str, str]:
+    """Return the versions of this machine's GPU drivers: NVIDIA's, ROCm's, Vulkan's per device."""
+    from llama_cpp._doctor import accelerators  # noqa: PLC0415 - it is under test
+    from llama_cpp._doctor.nvidia import nvidia  # noqa: PLC0415
+    from llama_cpp._doctor.programs import ask_json  # noqa: PLC0415
+
+    probe = Path(accelerators.__file__).with_name("vulkan.py")
+    said, _ = ask_json([sys.executable, "-I", str(probe)])
+    found: dict[str, str | None] = {
+        "CUDA": nvidia().driver,
+        "ROCm": accelerators.rocm(os.environ).version,
+        **{each["name"]: each.get("driver") for each in said.get("devices", ())},
+    }
+    return {name: version for name, version in found.items() if version}
+
+
 def load(subject: Subject, name: str, *, flash_attn: bool = False) -> Llama:
     """Load a model with all its layers on the GPU."""
     llama: Llama = subject.package.Llama(
@@ -78,8 +96,12 @@ def load(subject: Subject, name: str, *, flash_attn: bool = False) -> Llama:
     return llama
 
 
-def gpus(subject: Subject) -> list[dict[str, object]]:
-    """Return the GPU devices as they go into the report."""
+def gpus() -> list[dict[str, object]]:
+    """Return the GPU devices as they go into the report; memory is in bytes."""
+    from llama_cpp import devices  # noqa: PLC0415 - it is under test
+
+    found = [device for device in devices() if device.kind in GPU_KINDS]
+    versions = drivers() if found else {}
     return [
         {
             "name": device.name,
@@ -87,27 +109,32 @@ def gpus(subject: Subject) -> list[dict[str, object]]:
             "kind": device.kind,
             "memory_total": device.memory_total,
             "memory_free": device.memory_free,
+            "driver": versions.get(
+                # CUDA0, ROCm1; a Vulkan device's driver goes by the device's own name
+                device.name.rstrip("0123456789"),
+                versions.get(device.description),
+            ),
         }
-        for device in subject.package.devices()
-        if device.kind in GPU_KINDS
+        for device in found
     ]
 
 
-def check_devices(subject: Subject) -> str:
+def check_devices(_subject: Subject) -> str:
     """Each GPU says how much memory it has."""
-    found = gpus(subject)
+    found = gpus()
     for device in found:
         if not device["memory_total"]:
             raise Failure(f"{device['name']} says that it has no memory")
     return "; ".join(
-        f"{each['name']}: {each['description']}, {int(str(each['memory_total'])) >> 20} MiB"
+        f"{each['name']}: {each['description']}, driver {each['driver'] or 'unknown'}, "
+        f"{int(str(each['memory_total'])) >> 20} MiB"
         for each in found
     )
 
 
 def check_offload(subject: Subject) -> str:
     """All layers really are on the GPU: by llama.cpp's count, and by where the weights lie."""
-    names = {str(device["name"]) for device in gpus(subject)}
+    names = {str(device["name"]) for device in gpus()}
     details = []
     for name, _ in subject.of_kind("llama"):
         with said() as lines:
@@ -241,7 +268,7 @@ def main() -> None:
     logging.getLogger("llama_cpp").addHandler(logging.NullHandler())
     subject = Subject(options.models, allow_checkout=options.allow_checkout)
     subject.import_package()
-    found = gpus(subject)
+    found = gpus()
     checks = [
         run_check(subject, name, check) for name, check in (WITH_GPU if found else WITHOUT_GPU)
     ]

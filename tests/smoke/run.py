@@ -21,6 +21,8 @@ import logging
 import math
 import os
 import platform
+import re
+import subprocess
 import sys
 import sysconfig
 import tempfile
@@ -30,7 +32,7 @@ import traceback
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, cast
+from typing import TYPE_CHECKING, TypedDict, TypeVar, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -45,6 +47,8 @@ THREADS = 4
 ROUNDS = 3
 # A hung thread must fail the check, not the schedule.
 PATIENCE = 300.0
+
+T = TypeVar("T")
 
 FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 
@@ -107,8 +111,12 @@ class Subject:
         n_ctx: int = CONTEXT,
         embedding: bool = False,
         lora_path: str | None = None,
+        rpc_servers: str | None = None,
     ) -> Llama:
-        """Load a model on few threads: a smoke test shares its machine."""
+        """Load a model on few threads: a smoke test shares its machine.
+
+        `rpc_servers` get all its layers.
+        """
         llama: Llama = self.package.Llama(
             model_path=str(self.folder / self.models[name]["file"]),
             n_ctx=n_ctx,
@@ -116,6 +124,8 @@ class Subject:
             n_threads_batch=1,
             embedding=embedding,
             lora_path=lora_path,
+            n_gpu_layers=0 if rpc_servers is None else -1,
+            rpc_servers=rpc_servers,
             verbose=False,
         )
         return llama
@@ -345,6 +355,37 @@ def check_lora(subject: Subject) -> str:
     return f"{number} tokens"
 
 
+def check_rpc(subject: Subject) -> str:
+    """A server process of the same installation computes, all layers there, tokens exact."""
+    name, model = subject.of_kind("llama")[0]
+    # pytest runs a checkout, which -I would not see
+    isolated = () if subject.allow_checkout else ("-I",)
+    command = [sys.executable, *isolated, "-m", "llama_cpp", "rpc-server"]
+    server = subprocess.Popen(
+        [*command, "--device", "CPU", "--port", "0", "--threads", "1"],
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
+        errors="replace",
+    )
+    # a server that never says its line must fail the check, not the schedule
+    timer = threading.Timer(PATIENCE, server.kill)
+    timer.start()
+    try:
+        assert server.stdout is not None
+        # ggml's own lines may come before
+        line = next((line for line in server.stdout if line.startswith("lending")), "")
+        found = re.search(r"on (127\.0\.0\.1:\d+) ", line)
+        if found is None:
+            raise Failure(f"the server did not say where it listens: {line!r}")
+        with subject.open(name, rpc_servers=found[1]) as llama:
+            number = sum(greedy(llama, case, name) for case in model["greedy"])
+    finally:
+        timer.cancel()
+        server.kill()
+        server.communicate()
+    return f"{number} tokens over {found[1]}"
+
+
 def check_errors(subject: Subject) -> str:
     """Mistakes raise what they must, and the process and the object live on."""
     package = subject.package
@@ -475,6 +516,7 @@ CHECKS = (
     ("context reuse", check_context),
     ("embeddings", check_embeddings),
     ("lora", check_lora),
+    ("rpc", check_rpc),
     ("errors", check_errors),
     ("threads, own objects", check_threads_own),
     ("threads, one object", check_threads_one),
@@ -483,7 +525,7 @@ CHECKS = (
 )
 
 
-def run_check(subject: Subject, name: str, check: Callable[[Subject], str]) -> CheckResult:
+def run_check(subject: T, name: str, check: Callable[[T], str]) -> CheckResult:
     """Run one check, print its line and return its record."""
     started = time.perf_counter()
     try:

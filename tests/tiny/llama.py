@@ -15,29 +15,35 @@ different codes. Three things are added so that nothing in the graph can be left
 
 All matrices hold multiples of 1/8 of the largest value of a block of 32, so Q4_0 stores them
 without loss, and the quantisations differ by little more than the rounding of activations.
+
+K-quants have blocks of 256 weights. Their model is four of these models side by side, width 256 and
+four heads, that give the same logits together: every channel has a sign and a scale of its own,
+which the norms take out again, so that a block whose parts are taken for one another answers wrong.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeGuard
 
 import gguf
 import numpy as np
 
 from tests.tiny import sentencepiece
 from tests.tiny.codes import Array, codes, signs
+from tests.tiny.k_quants import K_QUANTS, KQuant, quantize_ternary
 from tests.tiny.vocabulary import BOS, EOS, UNK, Kind, Vocabulary, vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-Quantisation = Literal["F32", "F16", "Q8_0", "Q4_0"]
-QUANTISATIONS: tuple[Quantisation, ...] = ("F32", "F16", "Q8_0", "Q4_0")
+Quantisation = Literal["F32", "F16", "Q8_0", "Q4_0"] | KQuant
+QUANTISATIONS: tuple[Quantisation, ...] = ("F32", "F16", "Q8_0", "Q4_0", *K_QUANTS)
 
-WIDTH = 64
+WIDTH = 64  # of the model, and of each head of the wide one
+COPIES = 4
 CONTEXT = 2048
 EPSILON = 1e-6
 ROPE_BASE = 1e6
@@ -65,6 +71,9 @@ GATE = 4.0
 TURN = -0.375  # about -2 / silu(gate), so that x + TURN * silu(gate) * x = -x
 LOWER_BIAS = 0.375
 OUTPUT_GAIN = 0.25  # logits small enough for sampling to have a choice
+# of the wide model: the scale of each 32 channels, and how much smaller that makes a vector
+SCALES = (1.0, 0.75, 0.5, 1.25, 0.75, 1.25, 1.0, 0.5)
+SHRINKAGE = 0.91
 
 _MODEL_KINDS: Mapping[Kind, gguf.TokenType] = {
     "normal": gguf.TokenType.NORMAL,
@@ -78,12 +87,22 @@ _TYPES: Mapping[Quantisation, gguf.GGMLQuantizationType] = {
     "F16": gguf.GGMLQuantizationType.F16,
     "Q8_0": gguf.GGMLQuantizationType.Q8_0,
     "Q4_0": gguf.GGMLQuantizationType.Q4_0,
+    "Q2_K": gguf.GGMLQuantizationType.Q2_K,
+    "Q3_K": gguf.GGMLQuantizationType.Q3_K,
+    "Q4_K": gguf.GGMLQuantizationType.Q4_K,
+    "Q5_K": gguf.GGMLQuantizationType.Q5_K,
+    "Q6_K": gguf.GGMLQuantizationType.Q6_K,
 }
 _FILE_TYPES: Mapping[Quantisation, gguf.LlamaFileType] = {
     "F32": gguf.LlamaFileType.ALL_F32,
     "F16": gguf.LlamaFileType.MOSTLY_F16,
     "Q8_0": gguf.LlamaFileType.MOSTLY_Q8_0,
     "Q4_0": gguf.LlamaFileType.MOSTLY_Q4_0,
+    "Q2_K": gguf.LlamaFileType.MOSTLY_Q2_K,
+    "Q3_K": gguf.LlamaFileType.MOSTLY_Q3_K_S,
+    "Q4_K": gguf.LlamaFileType.MOSTLY_Q4_K_S,
+    "Q5_K": gguf.LlamaFileType.MOSTLY_Q5_K_S,
+    "Q6_K": gguf.LlamaFileType.MOSTLY_Q6_K,
 }
 
 
@@ -98,6 +117,11 @@ class TinyLlama:
     name: str
     quantisation: Quantisation = "F32"
     redirect: Mapping[int, int] = field(default_factory=dict)
+
+    @property
+    def weights(self) -> Mapping[str, Array]:
+        """All tensors by their GGUF names: `llama_weights`, of K-quants `wide_weights`."""
+        return wide_weights() if _is_k_quant(self.quantisation) else llama_weights()
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -162,17 +186,22 @@ class TinyLlama:
     def logits(self, tokens: Sequence[int], weights: Mapping[str, Array] | None = None) -> Array:
         """Return the logits after `tokens`, shape (320,), computed in double precision.
 
-        `weights` are those of `llama_weights`, changed or not.
+        `weights` are those of the model, changed or not.
         """
-        w = llama_weights() if weights is None else weights
+        w = self.weights if weights is None else weights
         x = w["token_embd.weight"][list(tokens)]
         normed = _rms_norm(x) * w["blk.0.attn_norm.weight"]
         positions = np.arange(len(tokens), dtype=np.float64)
-        query = _rope(normed @ w["blk.0.attn_q.weight"].T, positions)[-1]
-        key = _rope(normed @ w["blk.0.attn_k.weight"].T, positions)
-        score = np.exp(key @ query / np.sqrt(WIDTH))
-        value = normed @ w["blk.0.attn_v.weight"].T
-        h = x[-1] + w["blk.0.attn_output.weight"] @ (score @ value / score.sum())
+        queries, keys, values = (
+            np.hsplit(normed @ w[f"blk.0.attn_{name}.weight"].T, x.shape[1] // WIDTH)
+            for name in "qkv"
+        )
+        heads = []
+        for query, key, value in zip(queries, keys, values, strict=True):
+            turned = _rope(key, positions) @ _rope(query, positions)[-1]
+            score = np.exp(turned / np.sqrt(WIDTH))
+            heads.append(score @ value / score.sum())
+        h = x[-1] + w["blk.0.attn_output.weight"] @ np.concatenate(heads)
         normed = _rms_norm(h) * w["blk.0.ffn_norm.weight"]
         gate = w["blk.0.ffn_gate.weight"] @ normed
         up = w["blk.0.ffn_up.weight"] @ normed
@@ -182,16 +211,17 @@ class TinyLlama:
 
     def write(self, path: Path) -> None:
         """Write the model as a GGUF file; equal bytes every time."""
+        width = self.weights["token_embd.weight"].shape[1]
         writer = gguf.GGUFWriter(path, "llama")
         writer.add_name(self.name)
         writer.add_file_type(_FILE_TYPES[self.quantisation])
         writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
         writer.add_block_count(1)
         writer.add_context_length(CONTEXT)
-        writer.add_embedding_length(WIDTH)
-        writer.add_feed_forward_length(WIDTH)
-        writer.add_head_count(1)
-        writer.add_head_count_kv(1)
+        writer.add_embedding_length(width)
+        writer.add_feed_forward_length(width)
+        writer.add_head_count(width // WIDTH)
+        writer.add_head_count_kv(width // WIDTH)
         writer.add_rope_dimension_count(WIDTH)
         writer.add_rope_freq_base(ROPE_BASE)
         writer.add_layer_norm_rms_eps(EPSILON)
@@ -208,10 +238,14 @@ class TinyLlama:
         writer.add_add_eos_token(value=False)
         writer.add_add_space_prefix(value=False)
         writer.add_chat_template(CHAT_TEMPLATE)
-        for name, weight in llama_weights().items():
-            single = weight.astype(np.float32)
-            kind = gguf.GGMLQuantizationType.F32 if weight.ndim == 1 else _TYPES[self.quantisation]
-            writer.add_tensor(name, gguf.quants.quantize(single, kind), raw_dtype=kind)
+        for name, weight in self.weights.items():
+            quantisation = "F32" if weight.ndim == 1 else self.quantisation
+            kind = _TYPES[quantisation]
+            if _is_k_quant(quantisation):
+                stored = quantize_ternary(weight, quantisation)
+            else:
+                stored = gguf.quants.quantize(weight.astype(np.float32), kind)
+            writer.add_tensor(name, stored, raw_dtype=kind)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
@@ -271,6 +305,49 @@ def llama_weights() -> Mapping[str, Array]:
         "output_norm.weight": np.full(WIDTH, OUTPUT_GAIN),
         "output.weight": output,
     }
+
+
+@cache
+def wide_weights() -> Mapping[str, Array]:
+    """Return the tensors of the wide model like `llama_weights`; its matrices are ternary.
+
+    A channel x of the small model is `turn * x` in the wide one. A norm's weight takes the size of
+    `turn` out again, the matrix behind it the sign, and what adds to x comes with both.
+    """
+    small = llama_weights()
+    scales = np.repeat(np.array(SCALES), COPIES * WIDTH // len(SCALES))
+    sign = signs("llama/wide", COPIES * WIDTH)
+
+    def largest(name: str) -> Array:
+        """Return the one size of each column's entries; 1 where it has none."""
+        size = np.abs(small[name]).max(axis=0)
+        return np.tile(np.where(size == 0, 1.0, size), COPIES)
+
+    def beside(name: str) -> Array:
+        return np.kron(np.eye(COPIES), small[name]).astype(np.float64)
+
+    turn = sign * scales * CODE / largest("token_embd.weight")
+    norm = SHRINKAGE / np.abs(turn)
+    output = largest("output.weight")
+    block = "blk.0."
+    return {
+        "token_embd.weight": np.tile(small["token_embd.weight"], COPIES) * turn,
+        f"{block}attn_norm.weight": norm,
+        f"{block}attn_q.weight": beside(f"{block}attn_q.weight") * sign,
+        f"{block}attn_k.weight": beside(f"{block}attn_k.weight") * sign,
+        f"{block}attn_v.weight": beside(f"{block}attn_v.weight") * sign,
+        f"{block}attn_output.weight": beside(f"{block}attn_output.weight") * turn[:, None],
+        f"{block}ffn_norm.weight": norm,
+        f"{block}ffn_gate.weight": beside(f"{block}ffn_gate.weight") * sign,
+        f"{block}ffn_up.weight": beside(f"{block}ffn_up.weight") * sign,
+        f"{block}ffn_down.weight": beside(f"{block}ffn_down.weight") * turn[:, None],
+        "output_norm.weight": norm * OUTPUT_GAIN * output / (COPIES * scales[::-1]),
+        "output.weight": np.tile(small["output.weight"], COPIES) / output * sign * scales[::-1],
+    }
+
+
+def _is_k_quant(quantisation: Quantisation) -> TypeGuard[KQuant]:
+    return quantisation in K_QUANTS
 
 
 def _rms_norm(x: Array) -> Array:

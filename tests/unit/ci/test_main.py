@@ -91,6 +91,16 @@ def test_every_verb_has_help(verb: str) -> None:
         (["check", "/nowhere/x.whl"], 8, "x.whl is not the name of a wheel"),
         (["auto", "/nowhere/x.whl"], 8, "x.whl is not the name of a wheel"),
         (["auto", "--label", "cpu"], 2, "'cpu' is neither auto nor such as auto.1"),
+        (
+            ["smoke", "--index", "http://127.0.0.1:1/"],
+            2,
+            "--index takes a wheel from an index, so it needs its backend and no wheel's path",
+        ),
+        (
+            ["smoke", "--index", "http://127.0.0.1:1/", "--backend", "metal"],
+            2,
+            "there is no metal wheel for manylinux_x86_64",
+        ),
         (["matrix", "--target", "amiga-*"], 2, "no target matches 'amiga-*'"),
         ([], 2, "the following arguments are required: VERB"),
         (["dance"], 2, "invalid choice: 'dance'"),

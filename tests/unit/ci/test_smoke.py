@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,10 +15,12 @@ from rich.console import Console
 
 from ci.errors import SmokeError
 from ci.interpreters import Interpreter, find_interpreters, probe
+from ci.process import run
 from ci.progress import Progress
 from ci.smoke import report_path, require_gpu, require_passed, smoke, write_report
 from ci.table import load_table
 from ci.wheel import read_wheel, write_wheel
+from tests.wheels import write_wheel as write_wheel_of_nothing
 
 NOW = datetime(2026, 11, 21, 2, 0, tzinfo=UTC)
 
@@ -60,7 +63,29 @@ def test_the_report_is_bound_to_the_wheel(
     assert isinstance(results, list)
     (result,) = results
     assert result["cpu_variant"].startswith("libggml-cpu-")
-    assert {"import", "greedy tokens", "embeddings"} <= {each["name"] for each in result["checks"]}
+    checks = {each["name"]: each["detail"] for each in result["checks"]}
+    assert {"import", "greedy tokens", "embeddings"} <= set(checks)
+    assert checks["greedy tokens"] == "4815 tokens of 9 models"
+    assert re.fullmatch(r"535 tokens over 127\.0\.0\.1:\d+", checks["rpc"])
+    assert "gpu" not in report
+    assert report["dependencies"] == {
+        "declared": [],
+        "installed": True,
+        "reason": "the wheel requires nothing",
+    }
+
+
+def test_the_report_says_of_which_commit_the_checks_are(
+    tmp_path: Path, progress: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = load_table().target("cpu", "manylinux_x86_64")
+    wheel = write_wheel_of_nothing(tmp_path)
+    commit = smoke(wheel, target, [], progress, now=NOW)["commit"]
+    head = run(["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent).strip()
+    assert commit in {head, f"{head}-dirty"}
+    # an unpacked archive is no checkout
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "none"))
+    assert smoke(wheel, target, [], progress, now=NOW)["commit"] is None
 
 
 @pytest.mark.build
@@ -120,6 +145,7 @@ def test_a_gpu_wheel_without_a_device_is_proven_on_the_cpu_and_says_so(
     report = smoke(wheel, target, [here], progress, now=NOW)
     require_passed(report)
     assert report["gpu"] == {"device": "none"}
+    assert report["passed"] is True
     results = report["interpreters"]
     assert isinstance(results, list)
     (check,) = [each for each in results[0]["checks"] if each["name"] == "no gpu"]

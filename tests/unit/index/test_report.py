@@ -164,3 +164,19 @@ def test_a_gpu_wheel_is_proven_on_a_gpu(tmp_path: Path, gpu: bool, device: str |
 
     write_report(wheel, changes={"gpu": {"device": "Vulkan0: llvmpipe"}})
     read_proof(read_wheel(wheel), backend="cpu", gpu=gpu)
+
+
+def test_what_the_report_of_a_gpu_wheel_says_more(tmp_path: Path) -> None:
+    """As `ci smoke` writes it: the checkout, dependencies, each device, and a figure of speed."""
+    wheel = write_wheel(tmp_path, version="0.3.100+cu130")
+    device = {"name": "CUDA0", "description": "NVIDIA H100", "kind": "GPU", "driver": "580.82.7"}
+    throughput = {"parameters": 103433216, "gpu": {"prompt": 1.5}, "ratio": {"prompt": 90.5}}
+    changes: dict[str, object] = {
+        "commit": "0c1e57098bba43ac29e6e3b677cdceebdd22334f-dirty",
+        "dependencies": {"declared": ["nvidia-cublas>=13"], "installed": True, "reason": "driver"},
+        "gpu": {"device": "CUDA0: NVIDIA H100", "devices": [device], "throughput": throughput},
+    }
+    write_report(wheel, backend="cu130", changes=changes)
+
+    proof = read_proof(read_wheel(wheel), backend="cu130", gpu=True)
+    assert proof.interpreters[0].checks == ("import", "tokens")

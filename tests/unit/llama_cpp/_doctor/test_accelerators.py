@@ -18,6 +18,7 @@ from llama_cpp._doctor.accelerators import (
 )
 from llama_cpp._doctor.nvidia import Toolkit, cuda_version, toolkit_header, toolkits
 from llama_cpp._doctor.system import system
+from llama_cpp._doctor.vulkan import driver_version
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -135,3 +136,16 @@ def test_toolkits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_hidden_gpus(tmp_path: Path, value: str | None, hidden: str | None) -> None:
     environment = {} if value is None else {"CUDA_VISIBLE_DEVICES": value}
     assert accelerators(system(), environment, tmp_path).hidden == hidden
+
+
+@pytest.mark.parametrize(
+    ("number", "vendor", "text"),
+    [
+        ((580 << 22) | (82 << 14) | (7 << 6), 0x10DE, "580.82.7"),
+        ((25 << 22) | 7, 0x10005, "25.0.7"),
+        ((2 << 22) | (0 << 12) | 302, 0x1002, "2.0.302"),
+    ],
+    ids=["NVIDIA's own packing", "Mesa", "AMD"],
+)
+def test_the_version_of_a_vulkan_driver(number: int, vendor: int, text: str) -> None:
+    assert driver_version(number, vendor) == text
