@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import lief
 
+from ci.fatbin import SECTIONS
+
 
 @dataclass(frozen=True, kw_only=True)
 class Library:
@@ -19,10 +21,12 @@ class Library:
         glibc: the highest version of a symbol of glibc that it needs, as (2, 17).
         symbol_sections: sections that stripping takes away (``.symtab``, ``.debug_info``).
         code: executable sections as (address, bytes).
+        device_code: where in the file code for GPUs lies, as (offset, bytes).
     """
 
     needed: tuple[str, ...]
     code: tuple[tuple[int, bytes], ...]
+    device_code: tuple[tuple[int, int], ...] = ()
     run_paths: tuple[str, ...] | None = None
     soname: str | None = None
     glibc: tuple[int, int] | None = None
@@ -42,6 +46,7 @@ def read_library(data: bytes) -> Library | None:
                 for section in binary.sections
                 if section.has_characteristic(lief.PE.Section.CHARACTERISTICS.MEM_EXECUTE)
             ),
+            device_code=_device_code(binary),
         )
     if isinstance(binary, lief.MachO.Binary):
         return Library(
@@ -72,6 +77,7 @@ def _elf(binary: lief.ELF.Binary) -> Library:
             for section in binary.sections
             if section.has(lief.ELF.Section.FLAGS.EXECINSTR)
         ),
+        device_code=_device_code(binary),
         run_paths=tuple(run_paths),
         soname=soname,
         glibc=max(_glibc_versions(binary), default=None),
@@ -80,6 +86,14 @@ def _elf(binary: lief.ELF.Binary) -> Library:
             for name in (_text(section.name) for section in binary.sections)
             if name in {".symtab", ".debug_info"}
         ),
+    )
+
+
+def _device_code(binary: lief.ELF.Binary | lief.PE.Binary) -> tuple[tuple[int, int], ...]:
+    return tuple(
+        (section.offset, section.size)
+        for section in binary.sections
+        if _text(section.name) in SECTIONS
     )
 
 

@@ -13,10 +13,11 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 # what each layer may import of ours; lower ones first
 LAYERS = [
     {"ci.errors"},
-    {"ci.table", "ci.variants", "ci.process", "ci.paths", "ci.progress", "ci.zig", "ci.version_label"},
+    {"ci.table", "ci.variants", "ci.process", "ci.paths", "ci.progress", "ci.zig", "ci.version_label",
+     "ci.fatbin"},
     {"ci.wheel", "ci.debian", "ci.download", "ci.toolkit", "ci.pins", "ci.vulkan", "ci.cuda", "ci.host_compiler", "ci.architectures", "ci.provision", "ci.host", "ci.interpreters", "ci.compiler", "ci.instructions", "ci.library",
      "ci.sbom", "ci.abi"},
-    {"ci.vendor", "ci.repair", "ci.check", "ci.smoke", "ci.matrix", "ci.emulation",
+    {"ci.vendor", "ci.repair", "ci.device_code", "ci.check", "ci.smoke", "ci.matrix", "ci.emulation",
      "ci.fresh_root", "ci.relabel", "ci.reproduce", "ci.module"},
     {"ci.build", "ci.docs", "ci.upload"},
     {"ci.__main__"},
