@@ -76,7 +76,6 @@ def check(path: Path, table: Table, *, own_paths: tuple[Path, ...] = ()) -> Targ
         *_metadata_problems(wheel, target),
         *_origin_problems(wheel, target),
         *_content_problems(wheel, target),
-        *device_code.requirement_problems(wheel, target),
         *_library_problems(wheel, target, own_paths),
     ]
     limit = target.backend.size_limit_mb * 1_000_000

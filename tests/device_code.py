@@ -56,7 +56,14 @@ def write_module(
     for soname in needed:
         command = ["cc", "-shared", "-nostdlib", f"-Wl,-soname,{soname}", "-x", "c", "/dev/null"]
         subprocess.run([*command, "-o", folder / soname], check=True)
-    link = ["cc", "-shared", "-nostdlib", "-s", f"-Wl,-soname,{path.name}", folder / "module.s"]
+    link: list[str | Path] = [
+        "cc",
+        "-shared",
+        "-nostdlib",
+        "-s",
+        f"-Wl,-soname,{path.name}",
+        folder / "module.s",
+    ]
     link += ["-Wl,--no-as-needed", *(folder / soname for soname in needed)]
     link += ["-Wl,--enable-new-dtags", f"-Wl,-rpath,{run_path}", "-o", path]
     subprocess.run(link, check=True)

@@ -9,6 +9,7 @@ import shutil
 import struct
 import subprocess
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -144,7 +145,7 @@ def compressed(data: bytes, *, version: int, method: int = 0) -> bytes:
         pytest.param(lambda data: compressed(data, version=3), id="compressed by clang 22"),
     ],
 )
-def test_bundles_of_clang(pack) -> None:
+def test_bundles_of_clang(pack: Callable[[bytes], bytes]) -> None:
     section = (pack(bundle({**HOST, **HIP})) + bytes(96)) * 3
     assert read(section) == DeviceCode(sizes={"gfx1100": 300, "gfx90a:xnack+": 150}, containers=3)
 
