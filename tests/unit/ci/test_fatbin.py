@@ -38,6 +38,7 @@ def read(*sections: bytes) -> DeviceCode:
         pytest.param(entry(120, flags=0x1208011), "120f", id="for that family"),
         pytest.param(entry(120, kind=1, flags=0x108011), "120a-virtual", id="PTX for that GPU"),
         pytest.param(entry(50, flags=0x2041), "50", id="CUDA 12.1 on Windows"),
+        pytest.param(entry(90, header=72, flags=0x102011), "90a", id="CUDA 12.4"),
         pytest.param(entry(86, kind=16), "86", id="machine code of the other kind"),
         pytest.param(entry(120, header=112, flags=0x1108011), "120a", id="a longer header"),
     ],
