@@ -9,12 +9,14 @@ from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
+from ci import device_code
 from ci.errors import WheelError
 from ci.instructions import levels_above_baseline
 from ci.library import Library, read_library
 from ci.table import System, Table, Target
 from ci.wheel import Wheel, library_names, read_wheel
 
+_BUILD_INFO = "llama_cpp/_build_info.json"
 _LIBRARIES = ("ggml-base", "ggml", "ggml-rpc", "llama", "mtmd")
 _SUFFIXES = {".py", ".pyi", ".typed", ".json", ".so", ".dylib", ".dll"}
 
@@ -121,11 +123,10 @@ def _metadata_problems(wheel: Wheel, target: Target) -> Iterator[str]:
 
 
 def _origin_problems(wheel: Wheel, target: Target) -> Iterator[str]:
-    name = "llama_cpp/_build_info.json"
-    if name not in wheel.files:
-        yield f"there is no {name}"
+    if _BUILD_INFO not in wheel.files:
+        yield f"there is no {_BUILD_INFO}"
         return
-    info = json.loads(wheel.files[name])
+    info = json.loads(wheel.files[_BUILD_INFO])
     if info["backend"] != target.backend.name:
         yield f"its build info says backend {info['backend']}, its label {target.backend.name}"
     sbom_name = f"{wheel.dist_info}/sboms/llama-cpp-python.cdx.json"
@@ -133,6 +134,7 @@ def _origin_problems(wheel: Wheel, target: Target) -> Iterator[str]:
         yield f"there is no {sbom_name}"
     elif (info["llama_cpp_commit"] or "") not in wheel.files[sbom_name].decode():
         yield "its SBOM does not name llama.cpp's commit"
+    yield from device_code.origin_problems(wheel, target, info)
 
 
 def _content_problems(wheel: Wheel, target: Target) -> Iterator[str]:
@@ -157,22 +159,34 @@ def _content_problems(wheel: Wheel, target: Target) -> Iterator[str]:
 
 def _library_problems(wheel: Wheel, target: Target, own_paths: tuple[Path, ...]) -> Iterator[str]:
     ours = {PurePosixPath(name).name for name in wheel.libraries}
+    info = json.loads(wheel.files.get(_BUILD_INFO, b"{}"))
     for name, data in wheel.libraries.items():
         library = read_library(data)
         if library is None:
             yield f"{name} is not a library"
             continue
         yield from _needed_problems(name, library, target, ours)
+        if _is_module(name, target):
+            yield from device_code.module_problems(name, data, library, target, info)
         if library.run_paths is not None:
             yield from _elf_problems(name, library, target)
         for path in own_paths:
             if str(path).encode() in data:
                 yield f"{name} names the folder {path} of the build machine"
-        leaked = _BUILD_PATH.search(data)
+        leaked = _BUILD_PATH.search(_without_device_code(data, library))
         if leaked:
             yield f"{name} holds a path of the build machine: {leaked[0].decode()}"
         if target.platform.machine == "x86_64":
             yield from _baseline_problems(name, library, target)
+
+
+def _without_device_code(data: bytes, library: Library) -> bytes:
+    # in 50 MB of compressed code something looks like C:\\x by chance
+    parts, start = [], 0
+    for offset, size in sorted(library.device_code):
+        parts.append(data[start:offset])
+        start = offset + size
+    return b"".join([*parts, data[start:]])
 
 
 def _needed_problems(name: str, library: Library, target: Target, ours: set[str]) -> Iterator[str]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import lief
 
+from ci.fatbin import SECTIONS
+
 
 @dataclass(frozen=True, kw_only=True)
 class Library:
@@ -20,10 +22,12 @@ class Library:
         symbol_sections: sections that stripping takes away (``.symtab``, ``.debug_info``).
         code: executable sections as (address, bytes).
         cxx_exports: C++ names among the symbols that it shows to others; of ELF alone.
+        device_code: where in the file code for GPUs lies, as (offset, bytes).
     """
 
     needed: tuple[str, ...]
     code: tuple[tuple[int, bytes], ...]
+    device_code: tuple[tuple[int, int], ...] = ()
     run_paths: tuple[str, ...] | None = None
     soname: str | None = None
     glibc: tuple[int, int] | None = None
@@ -44,6 +48,7 @@ def read_library(data: bytes) -> Library | None:
                 for section in binary.sections
                 if section.has_characteristic(lief.PE.Section.CHARACTERISTICS.MEM_EXECUTE)
             ),
+            device_code=_device_code(binary),
         )
     if isinstance(binary, lief.MachO.Binary):
         return Library(
@@ -74,6 +79,7 @@ def _elf(binary: lief.ELF.Binary) -> Library:
             for section in binary.sections
             if section.has(lief.ELF.Section.FLAGS.EXECINSTR)
         ),
+        device_code=_device_code(binary),
         run_paths=tuple(run_paths),
         soname=soname,
         glibc=max(_glibc_versions(binary), default=None),
@@ -87,6 +93,14 @@ def _elf(binary: lief.ELF.Binary) -> Library:
             for name in (_text(symbol.name) for symbol in binary.exported_symbols)
             if name.startswith("_Z")
         ),
+    )
+
+
+def _device_code(binary: lief.ELF.Binary | lief.PE.Binary) -> tuple[tuple[int, int], ...]:
+    return tuple(
+        (section.offset, section.size)
+        for section in binary.sections
+        if _text(section.name) in SECTIONS
     )
 
 

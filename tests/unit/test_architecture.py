@@ -13,11 +13,13 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 # what each layer may import of ours; lower ones first
 LAYERS = [
     {"ci.errors"},
-    {"ci.table", "ci.variants", "ci.process", "ci.paths", "ci.progress", "ci.zig", "ci.version_label"},
-    {"ci.wheel", "ci.debian", "ci.download", "ci.toolkit", "ci.pins", "ci.vulkan", "ci.cuda", "ci.host_compiler", "ci.architectures", "ci.provision", "ci.host", "ci.installation", "ci.interpreters", "ci.compiler", "ci.instructions", "ci.library",
-     "ci.sbom", "ci.abi"},
-    {"ci.vendor", "ci.repair", "ci.check", "ci.smoke", "ci.matrix", "ci.emulation",
-     "ci.fresh_root", "ci.relabel", "ci.reproduce", "ci.module"},
+    {"ci.fatbin", "ci.paths", "ci.process", "ci.progress", "ci.table", "ci.variants",
+     "ci.version_label", "ci.zig"},
+    {"ci.abi", "ci.architectures", "ci.compiler", "ci.cuda", "ci.debian", "ci.download",
+     "ci.host", "ci.host_compiler", "ci.installation", "ci.instructions", "ci.interpreters",
+     "ci.library", "ci.pins", "ci.provision", "ci.sbom", "ci.toolkit", "ci.vulkan", "ci.wheel"},
+    {"ci.check", "ci.device_code", "ci.emulation", "ci.fresh_root", "ci.matrix", "ci.module",
+     "ci.relabel", "ci.repair", "ci.reproduce", "ci.smoke", "ci.vendor"},
     {"ci.build", "ci.docs", "ci.upload"},
     {"ci.__main__"},
 ]  # fmt: skip
