@@ -15,7 +15,7 @@ LAYERS = [
     {"ci.errors"},
     {"ci.table", "ci.variants", "ci.process", "ci.paths", "ci.progress", "ci.zig", "ci.version_label"},
     {"ci.wheel", "ci.debian", "ci.download", "ci.toolkit", "ci.pins", "ci.vulkan", "ci.cuda", "ci.host_compiler", "ci.architectures", "ci.provision", "ci.host", "ci.interpreters", "ci.compiler", "ci.instructions", "ci.library",
-     "ci.sbom", "ci.abi"},
+     "ci.sbom", "ci.abi", "ci.archive", "ci.redistributable", "ci.deployment_target", "ci.metal"},
     {"ci.vendor", "ci.repair", "ci.check", "ci.smoke", "ci.matrix", "ci.emulation",
      "ci.fresh_root", "ci.relabel", "ci.reproduce", "ci.module"},
     {"ci.build", "ci.docs", "ci.upload"},
