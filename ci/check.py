@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
+from ci.deployment_target import deployment_problems, metal_problems
 from ci.errors import WheelError
 from ci.instructions import levels_above_baseline
 from ci.library import Library, read_library
@@ -165,6 +166,10 @@ def _library_problems(wheel: Wheel, target: Target, own_paths: tuple[Path, ...])
         yield from _needed_problems(name, library, target, ours)
         if library.run_paths is not None:
             yield from _elf_problems(name, library, target)
+        if target.platform.system == "macos":
+            yield from deployment_problems(name, data, target.platform)
+        if target.family.name == "metal" and _is_module(name, target):
+            yield from metal_problems(name, data)
         for path in own_paths:
             if str(path).encode() in data:
                 yield f"{name} names the folder {path} of the build machine"

@@ -6,7 +6,6 @@ sha256 and size. The pin holds the sha256 of the manifest, and so of everything 
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -24,7 +23,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from ci.archive import unpack
-from ci.errors import NetworkError, TableError, ToolMissingError, VendorError
+from ci.errors import NetworkError, TableError, VendorError, disk_error
 from ci.progress import Progress
 from ci.table import Machine, System, Target
 
@@ -45,7 +44,6 @@ _LEFT_OUT = ("lib/libcublas*_static*.a",)
 
 _BLOCK = 1 << 20
 _LONGEST_MANIFEST = 4 << 20
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _ARCHIVE = re.compile(r"(?:[\w+-][\w.+-]*/)+[\w+-][\w.+-]*\.(?:tar\.xz|zip)")
 
@@ -147,63 +145,54 @@ def bring_redistributable(
     Raises:
         NetworkError: the server or a file of it cannot be reached, or it ends early.
         VendorError: a file has another sha256, or what is in it is not a toolkit's component.
-        ToolMissingError: there is no room for it.
+        DiskError: there is no room for it; nothing is left half-written.
     """
     platform = PLATFORMS[system, machine]
     state = hashlib.sha256(json.dumps([1, pin.manifest, pin.components]).encode()).hexdigest()[:12]
     name = f"cuda-{pin.version}-{platform}-{state}"
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / f"{name}.lock"), _enough_room(folder, f"CUDA {pin.version}"):
-        place = folder / name
-        if place.is_dir():
-            return place
-        manifest = fetch_manifest(pin.version)
-        found = hashlib.sha256(manifest).hexdigest()
-        if found != pin.manifest:
-            raise VendorError(
-                f"redistrib_{pin.version}.json has sha256 {found}, the pin says {pin.manifest}",
-                cure="the manifest was replaced: do not use it, or look at what changed and pin it"
-                f" anew with `python -m ci pin cuda {pin.version}`",
-            )
-        archives = _archives(manifest, pin, platform)
-        size = sum(archive.size for archive in archives.values())
-        progress.step(
-            f"bringing CUDA {pin.version} for {platform}: {len(archives)} archives of"
-            f" {size / 1e6:,.0f} MB"
-        )
-        fetched, partial = folder / f".{name}.archives", folder / f".{name}.part"
-        shutil.rmtree(partial, ignore_errors=True)
-        fetched.mkdir(exist_ok=True)
-        paths = {
-            component: _bring_archive(progress, archive, fetched)
-            for component, archive in archives.items()
-        }
-        try:
-            unpack(paths, partial, left_out=_LEFT_OUT)
-            if system == "linux" and not (partial / "lib64").exists():
-                # where nvcc.profile and CMake look; the archives have lib alone
-                (partial / "lib64").symlink_to("lib")
-            partial.replace(place)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(fetched)
-        return place
-
-
-@contextmanager
-def _enough_room(folder: Path, what: str) -> Iterator[None]:
+    place = folder / name
     try:
-        yield
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / f"{name}.lock"):
+            if not place.is_dir():
+                _bring(progress, pin, platform, place)
     except OSError as error:
-        if error.errno not in _FULL:
-            raise
-        free = shutil.disk_usage(folder).free
-        raise ToolMissingError(
-            f"there is no room for {what} in {folder} ({free / 1e6:,.0f} MB are free):"
-            f" {error.strerror}; nothing was left half-written",
-            cure="make room (a toolkit takes 3 GB while it is unpacked), or name a cache folder on"
-            " another disk in LLAMA_CPP_PYTHON_CACHE",
-        ) from error
+        raise disk_error(error, folder) from error
+    return place
+
+
+def _bring(progress: Progress, pin: RedistributablePin, platform: str, place: Path) -> None:
+    manifest = fetch_manifest(pin.version)
+    found = hashlib.sha256(manifest).hexdigest()
+    if found != pin.manifest:
+        raise VendorError(
+            f"redistrib_{pin.version}.json has sha256 {found}, the pin says {pin.manifest}",
+            cure="the manifest was replaced: do not use it, or look at what changed and pin it"
+            f" anew with `python -m ci pin cuda {pin.version}`",
+        )
+    archives = _archives(manifest, pin, platform)
+    size = sum(archive.size for archive in archives.values())
+    progress.step(
+        f"bringing CUDA {pin.version} for {platform}: {len(archives)} archives of"
+        f" {size / 1e6:,.0f} MB"
+    )
+    fetched = place.with_name(f".{place.name}.archives")
+    partial = place.with_name(f".{place.name}.part")
+    shutil.rmtree(partial, ignore_errors=True)
+    fetched.mkdir(exist_ok=True)
+    paths = {
+        component: _bring_archive(progress, archive, fetched)
+        for component, archive in archives.items()
+    }
+    try:
+        unpack(paths, partial, left_out=_LEFT_OUT)
+        if platform.startswith("linux") and not (partial / "lib64").exists():
+            # where nvcc.profile and CMake look; the archives have lib alone
+            (partial / "lib64").symlink_to("lib")
+        partial.replace(place)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    shutil.rmtree(fetched)
 
 
 def fetch_manifest(version: str) -> bytes:
