@@ -21,7 +21,7 @@ from ci.fresh_root import readme_commands
 from ci.host import host_platform
 from ci.interpreters import Interpreter, choose_interpreters, find_interpreters
 from ci.matrix import render_matrix, select_targets
-from ci.pins import PINS_PATH
+from ci.pins import PINS_PATH, load_pins
 from ci.progress import Progress
 from ci.redistributable import pin_redistributable
 from ci.relabel import AUTO, make, plan
@@ -175,6 +175,7 @@ def _generate(options: argparse.Namespace, table: Table, progress: Progress) -> 
 
 def _pin(options: argparse.Namespace, table: Table, progress: Progress) -> None:
     del table
+    load_pins()
     pin_redistributable(progress, options.version, PINS_PATH)
 
 
@@ -382,13 +383,7 @@ def _parser() -> argparse.ArgumentParser:
     generate = verbs.add_parser("generate", help="write the ABI, licences and README's tables anew")
     generate.add_argument("--check", action="store_true", help="only say what is stale")
 
-    pin_ = verbs.add_parser(
-        "pin", help="write the pin of a toolkit's release into ci/toolkits.toml"
-    )
-    pin_.add_argument("toolkit", choices=["cuda"], help="whose release it is")
-    pin_.add_argument(
-        "version", type=_release, metavar="VERSION", help="the release, such as 12.8.1"
-    )
+    _add_pin(verbs.add_parser)
     return parser
 
 
@@ -411,6 +406,14 @@ def _auto_label(text: str) -> str:
     if not re.fullmatch(rf"{AUTO}(?:[.]\d+)?", text):
         raise argparse.ArgumentTypeError(f"{text!r} is neither auto nor such as auto.1")
     return text
+
+
+def _add_pin(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
+    pin_ = add_parser("pin", help="write the pin of a toolkit's release into ci/toolkits.toml")
+    pin_.add_argument("toolkit", choices=["cuda"], help="whose release it is")
+    pin_.add_argument(
+        "version", type=_release, metavar="VERSION", help="the release, such as 12.8.1"
+    )
 
 
 def _release(text: str) -> str:

@@ -11,7 +11,6 @@ import json
 import os
 import re
 import shutil
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,11 +18,11 @@ from typing import Literal
 
 import requests
 from filelock import FileLock
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
 from ci.archive import unpack
-from ci.errors import NetworkError, TableError, VendorError, disk_error
+from ci.errors import NetworkError, VendorError, disk_error
 from ci.progress import Progress
 from ci.table import Machine, System, Target
 
@@ -64,50 +63,20 @@ class RedistributablePin:
     manifest: str
     components: list[str]
 
+    def is_well_formed(self) -> bool:
+        """Say whether it is a release with a manifest's sha256 and names of components."""
+        return (
+            re.fullmatch(r"\d+\.\d+\.\d+", self.version) is not None
+            and _SHA256.fullmatch(self.manifest) is not None
+            and all(re.fullmatch(r"[a-z][a-z0-9_]*", name) for name in self.components)
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Archive:
     relative_path: str
     sha256: str
     size: int
-
-
-def load_redistributables(path: Path) -> list[RedistributablePin]:
-    """Read and check the pins under ``[[redistributable]]`` of ``ci/toolkits.toml``.
-
-    Raises:
-        TableError: not TOML, an unknown or missing key, a sha256 or a version that is none.
-    """
-    cure = f"mend {path.name}, or let `python -m ci pin cuda VERSION` write the entry"
-    try:
-        entries = tomllib.loads(path.read_text(encoding="utf-8")).get("redistributable", [])
-        # strict, but with tables for dataclasses: that is what pydantic does with JSON
-        adapter = TypeAdapter(list[RedistributablePin])
-        pins = adapter.validate_json(json.dumps(entries, default=str))
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise TableError(f"{path.name}: {error}", cure=cure) from error
-    except ValidationError as error:
-        problems = "\n".join(
-            f"  redistributable.{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"
-            for problem in error.errors()
-        )
-        raise TableError(f"{path.name}:\n{problems}", cure=cure) from error
-    wrong = [
-        f"  {pin.name} {pin.version}"
-        for pin in pins
-        if not (
-            re.fullmatch(r"\d+\.\d+\.\d+", pin.version)
-            and _SHA256.fullmatch(pin.manifest)
-            and all(re.fullmatch(r"[a-z][a-z0-9_]*", name) for name in pin.components)
-        )
-    ]
-    if wrong:
-        raise TableError(
-            f"{path.name}: not a release (12.8.1) with a manifest's sha256 and components:\n"
-            + "\n".join(wrong),
-            cure=cure,
-        )
-    return pins
 
 
 def find_redistributable(
@@ -323,9 +292,7 @@ def pin_redistributable(progress: Progress, version: str, path: Path) -> Redistr
     Raises:
         NetworkError: there is no such release, or the server cannot be reached.
         VendorError: the manifest lacks what ggml is compiled with.
-        TableError: ``path`` is not well formed.
     """
-    load_redistributables(path)
     manifest = fetch_manifest(version)
     wanted = _COMPONENTS if int(version.partition(".")[0]) < 13 else _COMPONENTS_13
     pin = RedistributablePin(

@@ -33,7 +33,6 @@ from ci.redistributable import (
     base_url,
     bring_redistributable,
     find_redistributable,
-    load_redistributables,
     pin_redistributable,
 )
 from ci.table import Machine, System, load_table
@@ -554,7 +553,7 @@ def test_a_disk_that_is_full_while_unpacking(
 
 
 def test_every_cuda_backend_has_its_release_pinned() -> None:
-    pins = load_redistributables(PINS_PATH)
+    pins = load_pins(PINS_PATH).redistributable
     found = {
         target.name: pin.version if (pin := find_redistributable(target, pins)) else None
         for target in TABLE.targets
@@ -578,7 +577,6 @@ def test_every_cuda_backend_has_its_release_pinned() -> None:
         for platform in platforms
     }
     assert {pin.version: len(pin.components) for pin in pins}["13.0.2"] == 6
-    assert load_pins()  # the other kind of pins, in the same file
 
 
 def test_the_real_manifest_of_13_0_has_every_pinned_component(
@@ -587,9 +585,9 @@ def test_the_real_manifest_of_13_0_has_every_pinned_component(
     """The components that the pin names, as NVIDIA's manifest of 13.0.2 tells them, on three systems."""
     shutil.copyfile(RECORDED / "redistrib_13.0.2.json", server.folder / "redistrib_13.0.2.json")
     path = tmp_path / "toolkits.toml"
-    path.write_text("schema = 1\n", encoding="utf-8")
+    path.write_text("schema = 2\ntoolkit = []\n", encoding="utf-8")
     pin = pin_redistributable(PROGRESS, "13.0.2", path)
-    assert pin.components == load_redistributables(PINS_PATH)[-1].components
+    assert pin.components == load_pins(PINS_PATH).redistributable[-1].components
     for (system, machine), platform in PLATFORMS.items():
         suffix = "zip" if system == "windows" else "tar.xz"
         with pytest.raises(NetworkError) as caught:
@@ -600,7 +598,8 @@ def test_the_real_manifest_of_13_0_has_every_pinned_component(
         )
 
 
-PIN = """schema = 1
+PIN = """schema = 2
+toolkit = []
 
 # a comment that stays
 [[redistributable]]
@@ -631,8 +630,8 @@ def test_pinning_replaces_the_release_of_the_same_minor_version(
         'components = ["cuda_nvcc", "cuda_cudart", "cuda_cccl", "libcublas"]',
         1,
     )
-    assert [pin.version for pin in load_redistributables(path)] == ["12.8.1", "13.0.2"]
-    bring(load_redistributables(path)[0], tmp_path / "cache")
+    assert [pin.version for pin in load_pins(path).redistributable] == ["12.8.1", "13.0.2"]
+    bring(load_pins(path).redistributable[0], tmp_path / "cache")
 
 
 def test_pinning_adds_a_new_minor_version(server: Server, tmp_path: Path) -> None:
@@ -640,7 +639,11 @@ def test_pinning_adds_a_new_minor_version(server: Server, tmp_path: Path) -> Non
     path.write_text(PIN.replace("12.8", "12.9"), encoding="utf-8")
     server.pin()
     pin_redistributable(PROGRESS, "12.8.1", path)
-    assert [pin.version for pin in load_redistributables(path)] == ["12.9.0", "13.0.2", "12.8.1"]
+    assert [pin.version for pin in load_pins(path).redistributable] == [
+        "12.9.0",
+        "13.0.2",
+        "12.8.1",
+    ]
 
 
 def test_a_manifest_without_a_platform_is_not_pinned(server: Server, tmp_path: Path) -> None:
@@ -660,8 +663,8 @@ def test_a_manifest_without_a_platform_is_not_pinned(server: Server, tmp_path: P
     [
         ("manifest", "manifesto", "redistributable.0.manifesto: Unexpected keyword argument"),
         ('"CUDA"', '"cuda"', "redistributable.0.name: Input should be 'CUDA'"),
-        ("0" * 64, "0" * 63, "not a release (12.8.1) with a manifest's sha256 and components:"),
-        ("12.8.0", "12.8", "  CUDA 12.8"),
+        ("0" * 64, "0" * 63, "CUDA 12.8.0: no release (12.8.1), sha256 or name of a component"),
+        ("12.8.0", "12.8", "  CUDA 12.8: no release (12.8.1)"),
         ("cuda_nvcc", "../nvcc", "  CUDA 12.8.0"),
         ("[[redistributable]]", "[[redistributable", "toolkits.toml: "),
     ],
@@ -670,10 +673,10 @@ def test_a_wrong_pin_is_said(tmp_path: Path, old: str, new: str, problem: str) -
     path = tmp_path / "toolkits.toml"
     path.write_text(PIN.replace(old, new), encoding="utf-8")
     with pytest.raises(TableError) as caught:
-        load_redistributables(path)
+        load_pins(path)
     assert problem in str(caught.value)
     assert str(caught.value).endswith(
-        "\n  -> mend toolkits.toml, or let `python -m ci pin cuda VERSION` write the entry"
+        "\n  -> mend toolkits.toml; the keys are the fields of the classes in ci/pins.py"
     )
 
 
