@@ -280,7 +280,8 @@ def _answers(url: str, *, cure: str) -> Iterator[requests.Response]:
     except requests.RequestException as error:
         raise NetworkError(
             f"{url} could not be downloaded: {error}",
-            cure=f"check the network; {BASE_VARIABLE} names another server",
+            cure=f"check the network; {BASE_VARIABLE} names another server, --toolkit PATH an"
+            " installed toolkit",
         ) from error
 
 

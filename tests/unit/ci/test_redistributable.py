@@ -22,9 +22,10 @@ import pytest
 from rich.console import Console
 
 from ci.__main__ import main
-from ci.errors import DiskError, NetworkError, TableError, VendorError
-from ci.pins import PINS_PATH, load_pins
+from ci.errors import DiskError, NetworkError, TableError, ToolMissingError, VendorError
+from ci.pins import PINS_PATH, Pins, load_pins
 from ci.progress import Progress
+from ci.provision import PINNED, bring_toolkit
 from ci.redistributable import (
     BASE_URL,
     BASE_VARIABLE,
@@ -281,6 +282,53 @@ def test_what_is_whole_is_not_fetched_again(server: Server, tmp_path: Path) -> N
     ]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the stand-in of nvcc is a shell script")
+def test_a_backend_is_built_with_the_archives_of_its_release(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the pin through server, archives and looking over to what a build is told."""
+    nvcc = "#!/bin/sh\necho 'Cuda compilation tools, release 12.8, V12.8.93'\n"
+    programs = ("cudafe++", "fatbinary", "ptxas")
+    files = {
+        "cuda_nvcc": {
+            "bin/nvcc": nvcc,
+            "nvvm/bin/cicc": "cicc",
+            "include/crt/host_config.h": "",
+            **{f"bin/{name}": name for name in programs},
+        },
+        "cuda_cudart": {
+            "include/cuda_runtime.h": "",
+            "lib/libcudart.so.12": "cudart",
+            "lib/libcudart.so": "-> libcudart.so.12",
+        },
+        "cuda_cccl": {"include/cub/cub.cuh": ""},
+        "libcublas": {"include/cublas_v2.h": "", "lib/libcublas.so": "cublas"},
+    }
+    for component, content in files.items():
+        server.add(component, "linux-x86_64", content)
+    monkeypatch.setenv("LLAMA_CPP_PYTHON_CACHE", str(tmp_path / "cache"))
+    for name in ("CUDA_HOME", "CUDA_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    pins = Pins(schema=2, toolkit=[], redistributable=[server.pin()])
+    toolkit = bring_toolkit(PROGRESS, TABLE.target("cu128", "manylinux_x86_64"), pins=pins)
+    assert (toolkit.name, toolkit.version, toolkit.source) == ("CUDA", "12.8.93", PINNED)
+    assert toolkit.folder.parent == tmp_path / "cache" / "toolkits"
+    assert toolkit.defines["CMAKE_CUDA_COMPILER"] == f"{toolkit.folder}/bin/nvcc"
+
+
+def test_a_backend_without_any_pin_names_the_verb(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CUDA_HOME", "CUDA_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    target = TABLE.target("cu128", "win_amd64")
+    with pytest.raises(ToolMissingError) as caught:
+        bring_toolkit(PROGRESS, target, pins=Pins(schema=2, toolkit=[]))
+    assert str(caught.value) == (
+        "cu128-win_amd64 needs the toolkit CUDA 12.8, and ci/toolkits.toml has none for Windows x64\n"
+        "  -> pin a release of it (python -m ci pin cuda 12.8.0), or install CUDA 12.8 and name its"
+        " folder with --toolkit PATH"
+    )
+
+
 # ---- what goes wrong ----------------------------------------------------------------------------
 
 
@@ -368,7 +416,9 @@ def test_a_connection_that_breaks(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert caught.value.what.startswith(
         f"http://127.0.0.1:{port}/redistrib_12.8.1.json could not be downloaded: "
     )
-    assert caught.value.cure == f"check the network; {BASE_VARIABLE} names another server"
+    assert caught.value.cure == (
+        f"check the network; {BASE_VARIABLE} names another server, --toolkit PATH an installed toolkit"
+    )
     assert left_behind(tmp_path / "cache") == []
 
 
