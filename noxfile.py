@@ -66,6 +66,12 @@ def fresh_root(session: nox.Session) -> None:
 
 
 @nox.session
+def pin(session: nox.Session) -> None:
+    """Pin a release of a toolkit in ci/toolkits.toml: nox -s pin -- cuda 12.8.1."""
+    toolchain(session, "pin")
+
+
+@nox.session
 def matrix(session: nox.Session) -> None:
     """Print every target of the table."""
     toolchain(session, "matrix")

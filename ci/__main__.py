@@ -22,7 +22,9 @@ from ci.host import host_platform
 from ci.installation import backend_index, fetch
 from ci.interpreters import Interpreter, choose_interpreters, find_interpreters
 from ci.matrix import render_matrix, select_targets
+from ci.pins import PINS_PATH, load_pins
 from ci.progress import Progress
+from ci.redistributable import pin_redistributable
 from ci.relabel import AUTO, make, plan
 from ci.repair import repair
 from ci.reproduce import reproduce
@@ -53,6 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
             "auto": _auto,
             "matrix": _matrix,
             "generate": _generate,
+            "pin": _pin,
             "reproduce": _reproduce,
             "emulate": _emulate,
             "fresh-root": _fresh_root,
@@ -196,6 +199,12 @@ def _generate(options: argparse.Namespace, table: Table, progress: Progress) -> 
         return
     written = write_files(files)
     progress.step(f"wrote {', '.join(written)}" if written else "nothing was stale")
+
+
+def _pin(options: argparse.Namespace, table: Table, progress: Progress) -> None:
+    del table
+    load_pins()
+    pin_redistributable(progress, options.version, PINS_PATH)
 
 
 def _reproduce(options: argparse.Namespace, table: Table, progress: Progress) -> None:
@@ -401,6 +410,8 @@ def _parser() -> argparse.ArgumentParser:
 
     generate = verbs.add_parser("generate", help="write the ABI, licences and README's tables anew")
     generate.add_argument("--check", action="store_true", help="only say what is stale")
+
+    _add_pin(verbs.add_parser)
     return parser
 
 
@@ -438,6 +449,20 @@ def _add_smoke(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
 def _auto_label(text: str) -> str:
     if not re.fullmatch(rf"{AUTO}(?:[.]\d+)?", text):
         raise argparse.ArgumentTypeError(f"{text!r} is neither auto nor such as auto.1")
+    return text
+
+
+def _add_pin(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
+    pin_ = add_parser("pin", help="write the pin of a toolkit's release into ci/toolkits.toml")
+    pin_.add_argument("toolkit", choices=["cuda"], help="whose release it is")
+    pin_.add_argument(
+        "version", type=_release, metavar="VERSION", help="the release, such as 12.8.1"
+    )
+
+
+def _release(text: str) -> str:
+    if not re.fullmatch(r"\d+[.]\d+[.]\d+", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a release such as 12.8.1")
     return text
 
 

@@ -21,6 +21,7 @@ from ci import paths, zig
 from ci.architectures import choose_architectures, cmake_architectures
 from ci.check import check
 from ci.compiler import CacheStats, Choice, Compiler, CompilerCache, choose_compiler
+from ci.deployment_target import deployment_target
 from ci.errors import (
     BuildError,
     ToolchainError,
@@ -314,7 +315,7 @@ def _container_runs(target: Target) -> bool:
 
 
 def _settings(target: Target, options: Options, pin: Pin) -> dict[str, str]:
-    defines = dict(target.family.defines)
+    defines = {**target.platform.defines, **target.family.defines}
     defines["LLAMA_CPP_BACKEND"] = target.backend.name
     if not target.platform.cpu_variants:
         defines |= {"GGML_BACKEND_DL": "OFF", "GGML_CPU_ALL_VARIANTS": "OFF"}
@@ -374,6 +375,8 @@ def _build_with_cibuildwheel(
     env = {"CIBW_ENVIRONMENT": f"LLAMA_CPP_VERSION_LABEL={target.backend.name}"}
     # repair and test are verbs of ours, the same after either engine
     env |= {"CIBW_REPAIR_WHEEL_COMMAND": "", "CIBW_TEST_COMMAND": ""}
+    if platform.system == "macos":
+        env["CIBW_ENVIRONMENT"] += f" MACOSX_DEPLOYMENT_TARGET={deployment_target(platform)}"
     if platform.zig_target is not None:
         # the host's toolchain inside the container: the same wheel from either engine
         folder = Path("/tmp/zig")  # noqa: S108 - inside a container of its own

@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
 from ci import device_code
+from ci.deployment_target import deployment_problems, metal_problems
 from ci.errors import WheelError
 from ci.instructions import levels_above_baseline
 from ci.library import Library, read_library
@@ -170,14 +171,24 @@ def _library_problems(wheel: Wheel, target: Target, own_paths: tuple[Path, ...])
             yield from device_code.module_problems(name, data, library, target, info)
         if library.run_paths is not None:
             yield from _elf_problems(name, library, target)
-        for path in own_paths:
-            if str(path).encode() in data:
-                yield f"{name} names the folder {path} of the build machine"
-        leaked = _BUILD_PATH.search(_without_device_code(data, library))
-        if leaked:
-            yield f"{name} holds a path of the build machine: {leaked[0].decode()}"
+        if target.platform.system == "macos":
+            yield from deployment_problems(name, data, target.platform)
+        if target.family.name == "metal" and _is_module(name, target):
+            yield from metal_problems(name, data)
+        yield from _leak_problems(name, data, library, own_paths)
         if target.platform.machine == "x86_64":
             yield from _baseline_problems(name, library, target)
+
+
+def _leak_problems(
+    name: str, data: bytes, library: Library, own_paths: tuple[Path, ...]
+) -> Iterator[str]:
+    for path in own_paths:
+        if str(path).encode() in data:
+            yield f"{name} names the folder {path} of the build machine"
+    leaked = _BUILD_PATH.search(_without_device_code(data, library))
+    if leaked:
+        yield f"{name} holds a path of the build machine: {leaked[0].decode()}"
 
 
 def _without_device_code(data: bytes, library: Library) -> bytes:

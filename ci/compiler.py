@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from ci import paths, zig
+from ci.deployment_target import deployment_target
 from ci.errors import ToolMissingError
 from ci.process import ProcessError, run
 from ci.table import Platform
@@ -74,7 +75,20 @@ def choose_compiler(
             " (Debian: apt install g++; macOS: xcode-select --install)",
         )
     version = run([found, "--version"]).splitlines()[0]
+    if platform.system == "macos":
+        return _for_macos(version, platform)
     return Compiler(name=version, defines={})
+
+
+def _for_macos(name: str, platform: Platform) -> Compiler:
+    """Return the system's compiler, told which macOS and which processor the wheel tag promises."""
+    oldest, machine = deployment_target(platform), platform.machine
+    return Compiler(
+        name=name,
+        defines={"CMAKE_OSX_DEPLOYMENT_TARGET": oldest, "CMAKE_OSX_ARCHITECTURES": machine},
+        # where the build backend reads the tag from; a universal Python would make a wheel for both
+        env={"MACOSX_DEPLOYMENT_TARGET": oldest, "ARCHFLAGS": f"-arch {machine}"},
+    )
 
 
 def _zig(platform: Platform, folder: Path, prefixes: Mapping[Path, str]) -> Compiler:

@@ -21,6 +21,7 @@ from ci.debian import bring_package, require_mirror, unpack_package
 from ci.download import bring_from_index, unpack_wheel
 from ci.errors import TableError, disk_error
 from ci.progress import Progress
+from ci.redistributable import RedistributablePin
 from ci.table import Platform
 from ci.table import Toolkit as ToolkitName
 
@@ -85,6 +86,7 @@ class Pins:
     schema: Literal[2]
     toolkit: list[ToolkitPin]
     compiler: list[CompilerPin] = field(default_factory=list)
+    redistributable: list[RedistributablePin] = field(default_factory=list)
 
 
 def host_of(platform: Platform) -> Host | None:
@@ -121,6 +123,11 @@ def load_pins(path: Path = PINS_PATH) -> Pins:
         for pin in everything
         for host, pieces in pin.host.items()
         for name in pieces.problems()
+    ]
+    wrong += [
+        f"  {pin.name} {pin.version}: no release (12.8.1), sha256 or name of a component"
+        for pin in pins.redistributable
+        if not pin.is_well_formed()
     ]
     if wrong:
         raise TableError(

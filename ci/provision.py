@@ -5,18 +5,23 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ci import cuda, vulkan
+from ci import cuda, metal, paths, vulkan
 from ci.errors import ToolMissingError, UsageError
 from ci.host_compiler import bring_host_compiler
 from ci.pins import Pins, ToolkitPin, host_of, load_pins, unpacked
 from ci.progress import Progress
+from ci.redistributable import bring_redistributable, find_redistributable
 from ci.table import Target
 from ci.toolkit import Toolkit, fits
 
 PINNED = "the pinned toolkit"
 
 # variables that installers of toolkits set, or that people know
-_VARIABLES = {"Vulkan SDK": ("VULKAN_SDK",), "CUDA": ("CUDA_HOME", "CUDA_PATH")}
+_VARIABLES = {
+    "Vulkan SDK": ("VULKAN_SDK",),
+    "CUDA": ("CUDA_HOME", "CUDA_PATH"),
+    "Xcode": (metal.VARIABLE,),
+}
 
 
 def bring_toolkit(
@@ -32,8 +37,8 @@ def bring_toolkit(
     Args:
         progress: told what is fetched.
         target: what is to be compiled.
-        installed: folder of an installed toolkit; by default what ``VULKAN_SDK``, ``CUDA_HOME`` or
-            ``CUDA_PATH`` names.
+        installed: folder of an installed toolkit; by default what ``VULKAN_SDK``, ``CUDA_HOME``,
+            ``CUDA_PATH`` or ``DEVELOPER_DIR`` names.
         compatible: where the target's own cannot be had, take one of the same major version.
         pins: what can be brought; by default ``ci/toolkits.toml``.
 
@@ -57,14 +62,22 @@ def bring_toolkit(
     named, where = _named(installed, name)
     if named is not None:
         return _look_over(progress, named, target, where, pins, compatible=compatible)
+    if name == "Xcode":
+        # part of the system: there is no other to bring
+        return metal.look_over(metal.selected_folder(), target, "xcode-select")
     pin = find_pin(target, pins, compatible=compatible)
-    if pin is None:
+    archives = find_redistributable(target, pins.redistributable)
+    if pin is not None:
+        folder = _brought(progress, pin, target, pins)
+    elif archives is not None:
+        platform, cache = target.platform, paths.cache_folder() / "toolkits"
+        folder = bring_redistributable(progress, archives, platform.system, platform.machine, cache)
+    else:
         raise ToolMissingError(
             f"{target.name} needs the toolkit {name} {target.backend.toolkit_version or ''}".strip()
             + f", and ci/toolkits.toml has none for {target.platform.title}",
             cure=_cure_without_pin(target, pins),
         )
-    folder = _brought(progress, pin, target, pins)
     return _look_over(progress, folder, target, PINNED, pins, compatible=compatible)
 
 
@@ -80,7 +93,11 @@ def _named(installed: Path | None, name: str) -> tuple[Path | None, str]:
 def _cure_without_pin(target: Target, pins: Pins) -> str:
     if target.family.toolkit == "Vulkan SDK":
         return "install the Vulkan SDK and name its folder with --toolkit PATH or VULKAN_SDK"
-    cure = f"install CUDA {target.backend.toolkit_version} and name its folder with --toolkit PATH"
+    wanted = target.backend.toolkit_version
+    cure = (
+        f"pin a release of it (python -m ci pin cuda {wanted}.0), or install CUDA {wanted} and name"
+    )
+    cure += " its folder with --toolkit PATH"
     other = find_pin(target, pins, compatible=True)
     if other is not None:
         cure += (
@@ -129,6 +146,8 @@ def _look_over(
                 cure="leave it away: a newer Vulkan SDK of the same major version is taken anyway",
             )
         return vulkan.look_over(folder, target, where)
+    if target.family.toolkit == "Xcode":
+        return metal.look_over(folder, target, where)
     host = host_of(target.platform)
     compiler = bring_host_compiler(progress, pins, host) if host is not None else None
     return cuda.look_over(folder, target, where, compiler=compiler, compatible=compatible)

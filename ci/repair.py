@@ -8,10 +8,11 @@ import sys
 import tempfile
 from pathlib import Path
 
+from ci.deployment_target import deployment_target
 from ci.errors import ToolMissingError, WheelError
 from ci.process import ProcessError, run
 from ci.sbom import render_sbom
-from ci.table import Platform, Target
+from ci.table import Target
 from ci.wheel import read_wheel, write_wheel
 
 
@@ -47,7 +48,7 @@ def _run_tool(built: Path, target: Target, scratch: Path) -> None:
         _tool([*command, "--wheel-dir", str(scratch), str(built)])
     elif platform.system == "macos":
         arch = "arm64" if platform.machine == "arm64" else "x86_64"
-        wanted = _macos_version(platform)
+        wanted = deployment_target(platform)
         _tool(
             [
                 *("delocate-wheel", "--require-archs", arch),
@@ -60,11 +61,6 @@ def _run_tool(built: Path, target: Target, scratch: Path) -> None:
         for name in externals:
             command += ["--exclude", name]
         _tool([*command, str(built)])
-
-
-def _macos_version(platform: Platform) -> str:
-    _, major, minor, *_ = platform.wheel_tag.split("_")
-    return f"{major}.{minor}"
 
 
 def _tool(command: list[str]) -> None:

@@ -60,6 +60,8 @@ class Platform:
     runner: str
     cibuildwheel: str
     cpu_variants: list[str]
+    defines: dict[str, str] = field(default_factory=dict)
+    """CMake defines of every build for it; those of the family go before them."""
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)

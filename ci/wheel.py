@@ -192,7 +192,17 @@ def _digest(data: bytes) -> str:
 
 
 def library_names(stems: Iterable[str], system: str) -> list[str]:
-    """Return the file names of libraries: ``libggml.so``, ``libggml.dylib``, ``ggml.dll``."""
+    """Return the file names of libraries: ``libggml.so``, ``libggml.dylib``, ``ggml.dll``.
+
+    On macOS what ggml loads at run time are bundles, which CMake and ggml call ``.so``.
+    """
     suffix = {"linux": ".so", "macos": ".dylib", "windows": ".dll"}[system]
     prefix = "" if system == "windows" else "lib"
-    return [f"{prefix}{stem}{suffix}" for stem in stems]
+    return [
+        f"{prefix}{stem}{'.so' if system == 'macos' and _is_module(stem) else suffix}"
+        for stem in stems
+    ]
+
+
+def _is_module(stem: str) -> bool:
+    return stem.startswith("ggml-") and stem != "ggml-base"

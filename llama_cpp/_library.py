@@ -32,6 +32,8 @@ ENVIRONMENT_VARIABLE = "LLAMA_CPP_LIB_PATH"
 _PACKAGE_FOLDER = package_path("lib")
 _LOAD_ORDER = ("ggml-base", "ggml", "llama")
 _SUFFIX = {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
+# what ggml loads by itself: bundles on macOS, which are not called .dylib
+_MODULE_SUFFIX = ".dll" if sys.platform == "win32" else ".so"
 # A MinGW build calls it libllama.dll, an MSVC build llama.dll.
 _PREFIXES = ("lib", "") if sys.platform == "win32" else ("lib",)
 
@@ -160,7 +162,7 @@ def module_failures() -> dict[str, str]:
     folder = cast("Path", _folder)
     used = {Path(path).name for path in libraries()}
     failures = {}
-    for path in sorted(folder.glob(f"*ggml-*{_SUFFIX}")):
+    for path in sorted(folder.glob(f"*ggml-*{_MODULE_SUFFIX}")):
         name = stem(path.name)
         if path.name in used or name in _LOAD_ORDER or name.startswith("ggml-cpu"):
             continue

@@ -52,7 +52,7 @@ def module_of(target: Target) -> Module:
         ("vulkan", "manylinux_aarch64", "libggml-vulkan.so"),
         ("vulkan", "win_amd64", "ggml-vulkan.dll"),
         ("cu128", "manylinux_x86_64", "libggml-cuda.so"),
-        ("metal", "macosx_arm64", "libggml-metal.dylib"),
+        ("metal", "macosx_arm64", "libggml-metal.so"),
     ],
 )
 def test_one_module_more(tmp_path: Path, backend: str, platform: str, library: str) -> None:

@@ -132,13 +132,13 @@ def test_a_failed_write_leaves_the_old_wheel(wheel: Path) -> None:
 @pytest.mark.parametrize(
     ("system", "names"),
     [
-        ("linux", ["libggml.so", "libllama.so"]),
-        ("macos", ["libggml.dylib", "libllama.dylib"]),
-        ("windows", ["ggml.dll", "llama.dll"]),
+        ("linux", ["libggml.so", "libggml-base.so", "libggml-metal.so"]),
+        ("macos", ["libggml.dylib", "libggml-base.dylib", "libggml-metal.so"]),
+        ("windows", ["ggml.dll", "ggml-base.dll", "ggml-metal.dll"]),
     ],
 )
 def test_library_names(system: str, names: list[str]) -> None:
-    assert library_names(["ggml", "llama"], system) == names
+    assert library_names(["ggml", "ggml-base", "ggml-metal"], system) == names
 
 
 @pytest.mark.parametrize(
