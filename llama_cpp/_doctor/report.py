@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from llama_cpp._doctor.compatibility import architecture_name
 from llama_cpp._doctor.findings import BUILD_FINDINGS
 from llama_cpp._doctor.nvidia import not_there
+from llama_cpp._gpu_code import architecture_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -200,6 +200,7 @@ def _installed(facts: Facts) -> list[tuple[str, str]]:
         ("device", f"{each.name}, {each.description}, {_memory(each.memory_total)}")
         for each in facts.trial.devices
     ]
+    rows += [("runtime", path) for path in facts.trial.runtime]
     rows += [("not loaded", f"{name}: {words}") for name, words in facts.trial.unused_modules]
     return rows
 
