@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from ci import rocm
 from ci.errors import UsageError
 from ci.process import run
 from ci.table import Target
@@ -55,6 +56,8 @@ def choose_architectures(
         UsageError: the toolkit makes no code for one that is asked for.
     """
     wanted = list(own or target.backend.gpu_architectures or ())
+    if toolkit.name == "ROCm":
+        rocm.check_architectures(toolkit, wanted)
     if toolkit.name != "CUDA":
         return tuple(wanted)
     known = _known(toolkit)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ci import cuda, metal, paths, vulkan
+from ci import cuda, metal, paths, rocm, vulkan
 from ci.errors import ToolMissingError, UsageError
 from ci.host_compiler import bring_host_compiler
 from ci.pins import Pins, ToolkitPin, host_of, load_pins, unpacked
@@ -21,6 +21,7 @@ _VARIABLES = {
     "Vulkan SDK": ("VULKAN_SDK",),
     "CUDA": ("CUDA_HOME", "CUDA_PATH"),
     "Xcode": (metal.VARIABLE,),
+    "ROCm": ("ROCM_PATH",),
 }
 
 
@@ -93,11 +94,11 @@ def _named(installed: Path | None, name: str) -> tuple[Path | None, str]:
 def _cure_without_pin(target: Target, pins: Pins) -> str:
     if target.family.toolkit == "Vulkan SDK":
         return "install the Vulkan SDK and name its folder with --toolkit PATH or VULKAN_SDK"
-    wanted = target.backend.toolkit_version
-    cure = (
-        f"pin a release of it (python -m ci pin cuda {wanted}.0), or install CUDA {wanted} and name"
-    )
-    cure += " its folder with --toolkit PATH"
+    name = f"{target.family.toolkit} {target.backend.toolkit_version}"
+    cure = f"install {name} and name its folder with --toolkit PATH"
+    if target.family.toolkit == "CUDA":
+        release = f"{target.backend.toolkit_version}.0"
+        cure = f"pin a release of it (python -m ci pin cuda {release}), or {cure}"
     other = find_pin(target, pins, compatible=True)
     if other is not None:
         cure += (
@@ -132,6 +133,10 @@ def _brought(progress: Progress, pin: ToolkitPin, target: Target, pins: Pins) ->
             progress, pin, host, lambda root: cuda.arrange(root, compiler), revision=1
         )
         return folder / cuda.ROOT
+    if pin.name == "ROCm":
+        folder = unpacked(progress, pin, host, rocm.arrange, revision=1)
+        rocm.make_runnable(folder)
+        return folder
     machine = target.platform.machine
     return unpacked(progress, pin, host, lambda root: vulkan.wrap_glslc(root, machine), revision=4)
 
@@ -139,15 +144,17 @@ def _brought(progress: Progress, pin: ToolkitPin, target: Target, pins: Pins) ->
 def _look_over(
     progress: Progress, folder: Path, target: Target, where: str, pins: Pins, *, compatible: bool
 ) -> Toolkit:
+    if target.family.toolkit != "CUDA" and compatible:
+        raise UsageError(
+            f"{target.name}: --compatible-toolkit is for CUDA",
+            cure="leave it away: the pinned toolkit is brought, or name another with --toolkit",
+        )
     if target.family.toolkit == "Vulkan SDK":
-        if compatible:
-            raise UsageError(
-                f"{target.name}: --compatible-toolkit is for CUDA",
-                cure="leave it away: a newer Vulkan SDK of the same major version is taken anyway",
-            )
         return vulkan.look_over(folder, target, where)
     if target.family.toolkit == "Xcode":
         return metal.look_over(folder, target, where)
     host = host_of(target.platform)
     compiler = bring_host_compiler(progress, pins, host) if host is not None else None
+    if target.family.toolkit == "ROCm":
+        return rocm.look_over(folder, target, where, compiler=compiler)
     return cuda.look_over(folder, target, where, compiler=compiler, compatible=compatible)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from llama_cpp._build_info import version_pair
 from llama_cpp._doctor.backends import Backend, Backends, index_url
 from llama_cpp._doctor.compatibility import parse_tag, tag_problem
 from llama_cpp._gpu_code import cuda_fit, rocm_fit
@@ -137,16 +138,23 @@ def _cuda(here: tuple[Backend, ...], found: Accelerators) -> tuple[Backend | Non
 
 def _rocm(here: tuple[Backend, ...], found: Accelerators) -> tuple[Backend | None, str]:
     gpus = found.rocm.gpus
-    backend = _first(here, "hip")
     if not gpus:
         return None, ""
     names = ", ".join(f"{gpu.name} ({gpu.architecture})" for gpu in gpus)
-    if backend is None:
+    there = [each for each in here if each.family == "hip"]
+    if not there:
         return None, f"there is no ROCm wheel for this platform ({names})"
-    if not any(rocm_fit(backend.architectures, gpu.architecture) for gpu in gpus):
-        return None, f"the ROCm wheel has no code for {names}"
     if found.rocm.folder is None:
         return None, f"ROCm's runtime is not installed ({names})"
+    installed = version_pair(found.rocm.version)
+    if installed is not None:
+        # the runtime's libraries have its major version in their names
+        there = [each for each in there if each.toolkit and each.toolkit[0] == installed[0]]
+    backend = _first(tuple(there), "hip")
+    if backend is None:
+        return None, f"there is no wheel for ROCm {found.rocm.version} ({names})"
+    if not any(rocm_fit(backend.architectures, gpu.architecture) for gpu in gpus):
+        return None, f"the {backend.name} wheel has no code for {names}"
     return backend, f"{names}: ROCm {found.rocm.version or '?'} is installed"
 
 

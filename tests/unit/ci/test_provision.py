@@ -38,7 +38,7 @@ suite = "trixie"
 
 @pytest.fixture(autouse=True)
 def no_sdk(monkeypatch: pytest.MonkeyPatch) -> None:
-    for variable in ("VULKAN_SDK", "CUDA_HOME", "CUDA_PATH"):
+    for variable in ("VULKAN_SDK", "CUDA_HOME", "CUDA_PATH", "ROCM_PATH"):
         monkeypatch.delenv(variable, raising=False)
 
 
@@ -89,7 +89,8 @@ def test_every_pinned_toolkit_serves_a_target() -> None:
         ("cu121", "manylinux_x86_64", None, "12.4.131"),
         ("cu128", "manylinux_x86_64", None, "12.4.131"),
         ("cu128", "win_amd64", None, None),
-        ("rocm7x", "manylinux_x86_64", None, None),
+        ("rocm6x", "manylinux_x86_64", "6.4.3", "6.4.3"),
+        ("rocm7x", "manylinux_x86_64", "7.2.4", "7.2.4"),
     ],
 )
 def test_the_pin_of_a_backend_or_a_compatible_one(

@@ -46,6 +46,7 @@ PUBLISHED = Backends(
         Backend("metal", "metal", "Apple Metal", None, (), ("macosx_12_0_arm64",)),
         *(_cuda(minor) for minor in (1, 2, 3, 4, 5, 6, 8)),
         Backend("cu130", "cuda", "NVIDIA CUDA 13.0", (13, 0), _TO_HOPPER[4:-1] + _BLACKWELL, _GPU),
+        Backend("rocm6x", "hip", "AMD ROCm 6.4", (6, 4), ("gfx90a", "gfx1100"), _GPU[:1]),
         Backend(
             "rocm7x", "hip", "AMD ROCm 7.0", (7, 0), ("gfx90a", "gfx1030", "gfx1100"), _GPU[:1]
         ),

@@ -109,6 +109,20 @@ MACHINES: list[tuple[str, System, dict[str, Any], str | None, str]] = [
         "AMD Radeon RX 7900 XTX (gfx1100): ROCm 7.0.2 is installed",
     ),
     (
+        "rocm-6",
+        LINUX,
+        {"rocm": Rocm("6.4.3", "/opt/rocm", (RX_7900,)), "vulkan": ARC_VULKAN},
+        "rocm6x",
+        "AMD Radeon RX 7900 XTX (gfx1100): ROCm 6.4.3 is installed",
+    ),
+    (
+        "rocm-of-no-wheel",
+        LINUX,
+        {"rocm": Rocm("5.7.1", "/opt/rocm", (RX_7900,)), "vulkan": ARC_VULKAN},
+        "vulkan",
+        "reached through Vulkan 1.3",
+    ),
+    (
         "amd-without-rocm",
         LINUX,
         {"rocm": Rocm(None, None, (RX_7900,)), "vulkan": ARC_VULKAN},
@@ -181,7 +195,12 @@ def test_choice(system: System, found: dict[str, Any], backend: str | None, why:
         (
             LINUX,
             {"rocm": Rocm("7.0", "/opt/rocm", (RX_580,))},
-            ("rocm", "the ROCm wheel has no code for AMD Radeon RX 580 (gfx803)"),
+            ("rocm", "the rocm7x wheel has no code for AMD Radeon RX 580 (gfx803)"),
+        ),
+        (
+            LINUX,
+            {"rocm": Rocm("5.7.1", "/opt/rocm", (RX_7900,))},
+            ("rocm", "there is no wheel for ROCm 5.7.1 (AMD Radeon RX 7900 XTX (gfx1100))"),
         ),
         (
             LINUX,
