@@ -17,7 +17,8 @@ LAYERS = [
     {"ci.wheel", "ci.debian", "ci.download", "ci.toolkit", "ci.pins", "ci.vulkan", "ci.cuda", "ci.host_compiler", "ci.architectures", "ci.provision", "ci.host", "ci.interpreters", "ci.compiler", "ci.instructions", "ci.library",
      "ci.sbom", "ci.abi"},
     {"ci.vendor", "ci.repair", "ci.check", "ci.smoke", "ci.matrix", "ci.emulation",
-     "ci.fresh_root", "ci.relabel", "ci.reproduce", "ci.module"},
+     "ci.fresh_root", "ci.relabel", "ci.reproduce", "ci.module", "ci.record", "ci.evidence",
+     "ci.reports", "ci.proof"},
     {"ci.build", "ci.docs", "ci.upload"},
     {"ci.__main__"},
 ]  # fmt: skip
