@@ -78,6 +78,12 @@ def matrix(session: nox.Session) -> None:
 
 
 @nox.session
+def proof(session: nox.Session) -> None:
+    """Print how far each target was proven; nox -s proof -- add takes the reports in dist/."""
+    toolchain(session, "proof")
+
+
+@nox.session
 def generate(session: nox.Session) -> None:
     """Write the ABI, the licences and the tables of the READMEs anew."""
     toolchain(session, "generate")

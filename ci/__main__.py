@@ -11,12 +11,15 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+from rich.console import Console
+
 from ci import emulation, fresh_root, paths
 from ci.architectures import parse_architectures
 from ci.build import Engine, Options, build_and_prove
 from ci.check import check, target_of
 from ci.docs import derived_files, stale_files, write_files
 from ci.errors import NO_ROOM, ToolchainError, UsageError, disk_error
+from ci.evidence import load_evidence
 from ci.fresh_root import readme_commands
 from ci.host import host_platform
 from ci.installation import backend_index, fetch
@@ -24,9 +27,11 @@ from ci.interpreters import Interpreter, choose_interpreters, find_interpreters
 from ci.matrix import render_matrix, select_targets
 from ci.pins import PINS_PATH, load_pins
 from ci.progress import Progress
+from ci.proof import proof_table
 from ci.redistributable import pin_redistributable
 from ci.relabel import AUTO, make, plan
 from ci.repair import repair
+from ci.reports import BUILD_SUFFIX, SMOKE_SUFFIX, add_reports
 from ci.reproduce import reproduce
 from ci.smoke import require_gpu, require_passed, smoke, write_report
 from ci.table import Table, load_table
@@ -59,6 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
             "reproduce": _reproduce,
             "emulate": _emulate,
             "fresh-root": _fresh_root,
+            "proof": _proof,
             "upload": _upload,
         }[options.verb]
         verb(options, table, progress)
@@ -239,6 +245,22 @@ def _fresh_root(options: argparse.Namespace, table: Table, progress: Progress) -
     fresh_root.require_passed(report)
 
 
+def _proof(options: argparse.Namespace, table: Table, progress: Progress) -> None:
+    pin = load_pin()
+    if options.action == "add":
+        changed = list(add_reports(options.files or _dist_reports(), table, pin))
+        for target, levels in changed:
+            progress.step(f"{target.name}: {', '.join(levels)}")
+        progress.step(
+            "now run `nox -s generate` and commit docs/ and README.md"
+            if changed
+            else "nothing that was not known, or that is stronger than what was"
+        )
+        return
+    evidence = load_evidence(table)
+    Console(soft_wrap=False).print(proof_table(table.targets, evidence, pin))
+
+
 def _upload(options: argparse.Namespace, table: Table, progress: Progress) -> None:
     repository = choose_repository(options.repository, options.repository_url, options.index_url)
     with tempfile.TemporaryDirectory(prefix="upload-") as folder:
@@ -282,6 +304,18 @@ def _dist_wheels() -> list[Path]:
     if not wheels:
         raise UsageError("there is no wheel in dist/", cure="run `nox -s build` or name a wheel")
     return wheels
+
+
+def _dist_reports() -> list[Path]:
+    reports = sorted(
+        path for suffix in (BUILD_SUFFIX, SMOKE_SUFFIX) for path in paths.DIST.glob(f"*{suffix}")
+    )
+    if not reports:
+        raise UsageError(
+            "there is no report in dist/",
+            cure="run `nox -s build` or name a report beside its wheel",
+        )
+    return reports
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -408,6 +442,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     upload_.add_argument("--dry-run", action="store_true", help="stop before the upload")
 
+    _add_proof(verbs.add_parser)
+
     generate = verbs.add_parser("generate", help="write the ABI, licences and README's tables anew")
     generate.add_argument("--check", action="store_true", help="only say what is stale")
 
@@ -443,6 +479,18 @@ def _add_smoke(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
         default=paths.BUILD / "staged",
         metavar="FOLDER",
         help="with --index: where the wheel and its report go (default: build/staged)",
+    )
+
+
+def _add_proof(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
+    proof = add_parser(
+        "proof", help="print how far each target was proven, or take reports into the evidence"
+    )
+    proof.add_argument(
+        "action", nargs="?", choices=["add"], help="take reports into docs/proof/ (default: print)"
+    )
+    proof.add_argument(
+        "files", nargs="*", type=Path, metavar="FILE", help="reports beside wheels: default dist/"
     )
 
 

@@ -7,7 +7,6 @@ import hashlib
 import os
 import shutil
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -43,6 +42,7 @@ from ci.module import (
 from ci.process import ProcessError, run
 from ci.progress import Progress
 from ci.provision import PINNED, bring_toolkit
+from ci.record import Compilation, Stopwatch, recording
 from ci.repair import repair
 from ci.smoke import report_path, require_passed, smoke, write_report
 from ci.table import Table, Target
@@ -81,6 +81,7 @@ class Built:
     engine: str
     seconds: float
     cache: CacheStats | None
+    compilation: Compilation
 
 
 def build_and_prove(
@@ -93,8 +94,10 @@ def build_and_prove(
             never gets into ``options.out``; one that fails its smoke test keeps its report there.
     """
     require_platform(target, table)
-    with _only_build_of(target, progress):
+    now = datetime.now(UTC)
+    with _only_build_of(target, progress), recording(target, options.out, now=now) as record:
         wheel, built = _build_checked(target, options, table, progress, pin=pin)
+        record(wheel, built.compilation)
     report = smoke(wheel, target, options.interpreters, progress, now=datetime.now(UTC))
     write_report(wheel, report)
     require_passed(report)
@@ -148,7 +151,7 @@ def build(target: Target, options: Options, progress: Progress, *, pin: Pin) -> 
     """
     out = paths.BUILD / target.name / "built"
     shutil.rmtree(out, ignore_errors=True)
-    start = time.monotonic()
+    watch = Stopwatch()
     engine = options.engine
     if engine == "auto":
         engine = "cibuildwheel" if _container_runs(target) else "host"
@@ -162,7 +165,13 @@ def build(target: Target, options: Options, progress: Progress, *, pin: Pin) -> 
         raise BuildError(
             f"the build made {len(wheels)} wheels in {out}", cure="delete build/ and try again"
         )
-    return Built(wheel=wheels[0], engine=engine, seconds=time.monotonic() - start, cache=cache)
+    return Built(
+        wheel=wheels[0],
+        engine=engine,
+        seconds=watch.seconds,
+        cache=cache,
+        compilation=watch.compilation(engine, cache),
+    )
 
 
 def _build_module(
@@ -179,7 +188,7 @@ def _build_module(
     )
     architectures = choose_architectures(target, toolkit, options.architectures)
     cpu = _cpu_wheel(target, options, table, progress, pin=pin)
-    start = time.monotonic()
+    watch = Stopwatch()
     folder = _fresh_folder(target)
     source = settled(options.tree)
     compiler = toolkit.compiler or choose_compiler(
@@ -213,8 +222,16 @@ def _build_module(
     shutil.rmtree(out, ignore_errors=True)
     version = version_of(cpu, target, options.architectures or ())
     wheel = assemble(cpu, module, target, version, out)
-    stats = CacheStats(hits=module.cost.cached, misses=module.cost.objects - module.cost.cached)
-    return Built(wheel=wheel, engine="host", seconds=time.monotonic() - start, cache=stats)
+    cost = module.cost
+    stats = CacheStats(hits=cost.cached, misses=cost.objects - cost.cached, seconds=cost.seconds)
+    return Built(
+        wheel=wheel,
+        engine="host",
+        seconds=watch.seconds,
+        cache=stats,
+        # of a module that was compiled before: what that took
+        compilation=watch.compilation("host", stats, toolkit.source, seconds=cost.elapsed),
+    )
 
 
 def _compile(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform as python_platform
 import shutil
 import sys
+from pathlib import Path
 
 from ci.errors import ToolMissingError, UsageError
 from ci.process import ProcessError, run
@@ -61,3 +62,13 @@ def container_engine() -> str | None:
                 continue
             return engine
     return None
+
+
+def cpu_name() -> str:
+    """Return what this machine's CPU calls itself."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return python_platform.processor()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from ci import zig
-from ci.compiler import choose_compiler
+from ci.compiler import Compiler, CompilerCache, _processor_seconds, choose_compiler
 from ci.table import load_table
 
 PLATFORM = load_table().platforms["manylinux_x86_64"]
@@ -47,3 +49,41 @@ def test_a_cache_that_nobody_has_used_for_a_month_is_removed(
 
     own = Path(compiler.env["ZIG_GLOBAL_CACHE_DIR"])
     assert sorted((tmp_path / "zig").iterdir()) == sorted([own, recent])
+
+
+SERVER = r"""
+import socket, subprocess, sys, time
+server = socket.socket(socket.AF_UNIX)
+server.bind(sys.argv[1])
+server.listen()
+burn = "import time\nwhile time.process_time() < 0.3: pass"
+subprocess.run([sys.executable, "-c", burn], check=True)
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="read from /proc")
+def test_the_cpu_seconds_of_a_server_are_those_of_its_children_too(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", SERVER, str(tmp_path / "socket")]
+    env = {**os.environ, "SCCACHE_SERVER_UDS": str(tmp_path / "socket")}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as server:
+        assert server.stdout is not None
+        assert server.stdout.readline() == "ready\n"
+        seconds = _processor_seconds(tmp_path / "socket")
+        server.kill()
+    assert seconds is not None
+    assert 0.3 <= seconds < 30
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="read from /proc")
+def test_the_cache_says_what_its_server_has_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCCACHE_DIR", str(tmp_path / "cache"))
+    cache = CompilerCache(basedirs=(tmp_path,), compiler=Compiler(name="none", defines={}))
+    with cache.serving():
+        stats = cache.stats()
+    assert (stats.hits, stats.misses) == (0, 0)
+    assert stats.seconds is not None
+    assert 0 <= stats.seconds < 30

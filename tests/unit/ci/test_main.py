@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[3]
 VERBS = [
     *("vendor", "build", "repair", "check", "smoke", "matrix", "generate"),
-    *("reproduce", "emulate", "fresh-root", "auto"),
+    *("reproduce", "emulate", "fresh-root", "auto", "proof"),
 ]
 
 
@@ -49,6 +49,8 @@ def test_every_verb_has_help(verb: str) -> None:
         (["build", "--define", "GGML_RPC"], 2, "--define GGML_RPC is not NAME=VALUE"),
         (["build", "--python", "2.7"], 2, "2.7 is not a Python that wheels are proven on"),
         (["build", "--source", "/nowhere"], 4, "there is no /nowhere"),
+        (["proof", "frobnicate"], 2, "argument action: invalid choice: 'frobnicate'"),
+        (["proof", "add", "/nowhere.smoke.json"], 2, "there is no file /nowhere.smoke.json"),
         (
             ["build", "--backend", "cu128"],
             5,

@@ -1,0 +1,192 @@
+"""The evidence: what is kept of build records and smoke reports, per target and level of proof.
+
+It lies in ``docs/proof/``, one small file per target, so that two jobs that prove two wheels never
+write the same file. It names no folder of a machine.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, field, replace
+from pathlib import Path
+from typing import Literal, TypeAlias, get_args
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from ci import paths
+from ci.errors import TableError
+from ci.record import STRICT, CheckoutCommit, Commit, Date, File
+from ci.table import Table, Target
+from ci.vendor import Pin
+
+FOLDER = paths.ROOT / "docs" / "proof"
+
+Level: TypeAlias = Literal["configured", "built", "repaired", "loaded", "computed"]
+LEVELS: tuple[Level, ...] = get_args(Level)
+
+# Vulkan and OpenCL in software: Mesa's llvmpipe (lavapipe), Google's SwiftShader, pocl
+_SOFTWARE = re.compile(r"llvmpipe|lavapipe|swiftshader|pocl", re.IGNORECASE)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Proof:
+    """What shows that a target has reached one level.
+
+    Attributes:
+        level: which one.
+        date: when, UTC.
+        device: what it was shown on: the GPUs for what computed on them, else the CPU.
+        commit: the checkout's, with ``-dirty`` where it was changed.
+        llama_cpp_commit: of the llama.cpp that is in it.
+        llama_cpp_version: of the same.
+        compiler: of the build.
+        toolkit: name and exact version; None where there is none.
+        toolkit_source: where the toolkit came from; None where that is not known.
+        gpu_architectures: that it was compiled for.
+        wheel: the finished one; None where the build stopped before there was one.
+        interpreters: tags of the Pythons (``cp39``, ``cp314t``) that it was shown on.
+        without_device: whether it was a GPU wheel without a GPU, on the CPU.
+        without_runtime: whether the runtime that it declares as dependencies was not installed.
+    """
+
+    level: Level
+    date: Date
+    device: str
+    commit: CheckoutCommit
+    llama_cpp_commit: Commit
+    llama_cpp_version: str
+    compiler: str
+    toolkit: str | None = None
+    toolkit_source: str | None = None
+    gpu_architectures: list[str] = field(default_factory=list)
+    wheel: File | None = None
+    interpreters: list[str] = field(default_factory=list)
+    without_device: bool = False
+    without_runtime: bool = False
+
+    @property
+    def software(self) -> bool:
+        """Whether the device is a GPU in software: it shows the code, not the hardware."""
+        return _SOFTWARE.search(self.device) is not None
+
+    @property
+    def toolkit_name(self) -> str:
+        """Name and exact version of the toolkit alone."""
+        # of a compatible one the build info says more: CUDA 12.4.131, compatible with 12.1
+        return (self.toolkit or "none").partition(",")[0]
+
+    def foreign_toolkit(self, target: Target) -> bool:
+        """Say whether another toolkit than the target's own made it (minor-version compatibility)."""
+        wanted = target.backend.toolkit_version
+        if self.toolkit is None or wanted is None:
+            return False
+        version = self.toolkit_name.rpartition(" ")[2]
+        return version != wanted and not version.startswith(f"{wanted}.")
+
+    def strength(self, target: Target, pin: Pin) -> tuple[object, ...]:
+        """Return what decides which of two proofs of a level is kept; the date comes last."""
+        wanted = set(target.backend.gpu_architectures or ())
+        return (
+            self.llama_cpp_commit == pin.commit,
+            not self.foreign_toolkit(target),
+            not self.without_device,
+            not self.software,
+            not self.without_runtime,
+            not self.commit.endswith("-dirty"),
+            len(wanted.intersection(self.gpu_architectures)),
+            self.date,
+        )
+
+
+Evidence: TypeAlias = Mapping[str, Sequence[Proof]]
+"""Proofs by the name of their target, at most one per level, in the order of the levels."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class _File:
+    schema: Literal[1]
+    target: str
+    proofs: list[Proof]
+
+
+def age(tag: str) -> tuple[int, bool, str]:
+    """Return what sorts the tags of interpreters, the oldest first."""
+    found = re.fullmatch(r"cp3(\d+)(t?)", tag)
+    return (int(found[1]), bool(found[2]), tag) if found else (0, False, tag)
+
+
+def told(error: ValidationError) -> str:
+    """Return the problems of a file, one per line."""
+    return "\n".join(
+        f"  {'.'.join(str(part) for part in problem['loc']) or 'file'}: {problem['msg']}"
+        for problem in error.errors()
+    )
+
+
+def kept(known: Sequence[Proof], new: Sequence[Proof], target: Target, pin: Pin) -> list[Proof]:
+    """Return the strongest proof of each level, the newest of those; in the order of the levels.
+
+    What was shown with the same bytes on the same device at the same commit is one proof, of all
+    the interpreters together.
+    """
+    best: list[Proof] = []
+    for level in LEVELS:
+        one: Proof | None = None
+        for proof in (*known, *new):
+            if proof.level == level:
+                one = proof if one is None else _stronger(one, proof, target, pin)
+        if one is not None:
+            best.append(one)
+    return best
+
+
+def _stronger(one: Proof, other: Proof, target: Target, pin: Pin) -> Proof:
+    first, last = sorted((one, other), key=lambda proof: proof.strength(target, pin))
+    together = replace(first, date=last.date, interpreters=last.interpreters)
+    if together != last:
+        return last
+    interpreters = sorted({*first.interpreters, *last.interpreters}, key=age)
+    return replace(last, interpreters=interpreters)
+
+
+def load_evidence(table: Table, folder: Path = FOLDER) -> dict[str, list[Proof]]:
+    """Read the evidence of every target that has any.
+
+    Raises:
+        TableError: a file is malformed, misnamed, or of a target that the table does not have.
+    """
+    names = {target.name for target in table.targets}
+    evidence: dict[str, list[Proof]] = {}
+    for path in sorted(folder.glob("*.json")):
+        cure = f"delete it, and add the reports again: nox -s proof -- add ({path.name})"
+        try:
+            file = TypeAdapter(_File).validate_json(path.read_bytes())
+        except ValidationError as error:
+            raise TableError(f"{path.name} is no evidence:\n{told(error)}", cure=cure) from error
+        levels = [LEVELS.index(proof.level) for proof in file.proofs]
+        if file.target != path.stem or file.target not in names:
+            raise TableError(f"{path.name}: the table has no target of that name", cure=cure)
+        if levels != sorted(set(levels)):
+            raise TableError(f"{path.name}: not one proof per level, in their order", cure=cure)
+        evidence[file.target] = file.proofs
+    return evidence
+
+
+def write_evidence(target: Target, proofs: Sequence[Proof], folder: Path = FOLDER) -> Path:
+    """Write what is known of a target, whole or not at all; what a proof does not say is left out."""
+    content = {
+        "schema": 1,
+        "target": target.name,
+        "proofs": [
+            {name: value for name, value in asdict(proof).items() if value not in (None, [], False)}
+            for proof in proofs
+        ],
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    place = folder / f"{target.name}.json"
+    partial = place.with_name(f".{place.name}.part")
+    partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    return partial.replace(place)
