@@ -59,7 +59,7 @@ class Options:
 
     ``toolkit`` is the folder of an installed one; without it the pinned one is brought. With
     ``compatible_toolkit`` one of the same major version will do. ``architectures`` are GPUs of one's
-    own in place of the table's.
+    own in place of the table's. ``runtime``: see :func:`ci.smoke.smoke`.
     """
 
     engine: Engine = "auto"
@@ -71,6 +71,7 @@ class Options:
     toolkit: Path | None = None
     compatible_toolkit: bool = False
     architectures: tuple[str, ...] | None = None
+    runtime: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +99,14 @@ def build_and_prove(
     with _only_build_of(target, progress), recording(target, options.out, now=now) as record:
         wheel, built = _build_checked(target, options, table, progress, pin=pin)
         record(wheel, built.compilation)
-    report = smoke(wheel, target, options.interpreters, progress, now=datetime.now(UTC))
+    report = smoke(
+        wheel,
+        target,
+        options.interpreters,
+        progress,
+        now=datetime.now(UTC),
+        runtime=options.runtime,
+    )
     write_report(wheel, report)
     require_passed(report)
     progress.summary(f"{target.name} is built and proven", _summary(wheel, built, report, progress))

@@ -50,6 +50,7 @@ class Proof:
         interpreters: tags of the Pythons (``cp39``, ``cp314t``) that it was shown on.
         without_device: whether it was a GPU wheel without a GPU, on the CPU.
         without_runtime: whether the runtime that it declares as dependencies was not installed.
+        runtime: packages that its module was loaded with, without a device.
     """
 
     level: Level
@@ -66,6 +67,7 @@ class Proof:
     interpreters: list[str] = field(default_factory=list)
     without_device: bool = False
     without_runtime: bool = False
+    runtime: list[str] = field(default_factory=list)
 
     @property
     def software(self) -> bool:

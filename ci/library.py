@@ -22,6 +22,7 @@ class Library:
         symbol_sections: sections that stripping takes away (``.symtab``, ``.debug_info``).
         code: executable sections as (address, bytes).
         cxx_exports: C++ names among the symbols that it shows to others; of ELF alone.
+        undefined: symbols that other libraries must have; of ELF alone.
         device_code: where in the file code for GPUs lies, as (offset, bytes).
     """
 
@@ -33,6 +34,7 @@ class Library:
     glibc: tuple[int, int] | None = None
     symbol_sections: tuple[str, ...] = ()
     cxx_exports: tuple[str, ...] = ()
+    undefined: tuple[str, ...] = ()
 
 
 def read_library(data: bytes) -> Library | None:
@@ -93,6 +95,7 @@ def _elf(binary: lief.ELF.Binary) -> Library:
             for name in (_text(symbol.name) for symbol in binary.exported_symbols)
             if name.startswith("_Z")
         ),
+        undefined=tuple(_text(symbol.name) for symbol in binary.imported_symbols),
     )
 
 

@@ -27,7 +27,7 @@ nothing was shown. llama.cpp is {version} (`{commit}`) unless a cell says otherw
 | configured | CMake configured the build with the target's toolkit |
 | built | the libraries were compiled and put into a wheel |
 | repaired | the wheel has its platform tag, and `nox -s check` found it to be what the table says |
-| loaded | it was installed into a fresh environment and answered; "no device": a GPU wheel without a GPU, on the CPU; "without its runtime": and without the packages that it depends on |
+| loaded | it was installed into a fresh environment and answered; "no device": a GPU wheel without a GPU, on the CPU; "without its runtime": and without the packages that it depends on; "module loaded with": with them and a stand-in for the driver |
 | computed | the known tokens came out of the device: of the GPU for a GPU wheel, all layers offloaded |
 
 {table}
@@ -113,6 +113,7 @@ def _rests_on(proof: Proof, target: Target) -> list[str]:
 def _missing(proof: Proof) -> list[str]:
     missing = ["no device"] if proof.without_device else []
     missing += ["without its runtime"] if proof.without_runtime else []
+    missing += [f"module loaded with {', '.join(proof.runtime)}"] if proof.runtime else []
     return [", ".join(missing)] if missing else []
 
 

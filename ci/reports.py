@@ -57,8 +57,14 @@ class _Host:
 
 
 @dataclass(frozen=True, kw_only=True, config=_OPEN)
+class _Module:
+    runtime: list[str]
+
+
+@dataclass(frozen=True, kw_only=True, config=_OPEN)
 class _Gpu:
     device: str
+    module: _Module | None = None
 
 
 @dataclass(frozen=True, kw_only=True, config=_OPEN)
@@ -189,6 +195,8 @@ def _smoke_proofs(path: Path, table: Table, pin: Pin) -> tuple[Target, list[Proo
     info = _build_info(wheel, cure)
     _require_pin(path, info.llama_cpp_commit, target, pin)
     needs = report.dependencies
+    module = report.gpu.module if report.gpu else None
+    runtime = module.runtime if module else []
     loaded = Proof(
         level="loaded",
         date=report.date,
@@ -202,7 +210,11 @@ def _smoke_proofs(path: Path, table: Table, pin: Pin) -> tuple[Target, list[Proo
         wheel=file,
         interpreters=sorted({run.tag for run in report.interpreters}, key=age),
         without_device=without_device,
-        without_runtime=needs is not None and bool(needs.declared) and not needs.installed,
+        without_runtime=not runtime
+        and needs is not None
+        and bool(needs.declared)
+        and not needs.installed,
+        runtime=runtime,
     )
     # on the CPU alone, a GPU wheel has shown that it does no harm, not that its module computes
     return target, [loaded] if without_device else [loaded, replace(loaded, level="computed")]

@@ -14,7 +14,8 @@ from datetime import datetime
 from pathlib import Path
 
 from ci import paths
-from ci.errors import SmokeError, ToolMissingError
+from ci.errors import SmokeError
+from ci.host import cpu_name
 from ci.installation import (
     CLEAN,
     Dependencies,
@@ -24,8 +25,10 @@ from ci.installation import (
     python_of,
 )
 from ci.interpreters import Interpreter
+from ci.loading import can_load, prove_loading
 from ci.process import ProcessError, run
 from ci.progress import Progress
+from ci.record import checkout_commit
 from ci.table import Target
 from ci.wheel import Wheel, read_wheel
 
@@ -54,10 +57,13 @@ def smoke(
     *,
     now: datetime,
     index: str | None = None,
+    runtime: bool = False,
 ) -> dict[str, object]:
     """Prove a wheel on each interpreter and return the report, whether or not all passed.
 
-    ``index`` is where the wheel's dependencies are; without it pip's own configuration says.
+    ``index`` is where the wheel's dependencies are; without it pip's own configuration says. With
+    ``runtime`` the module of a wheel that finds no driver is loaded with its runtime's packages, some
+    hundred megabytes, and a stand-in for the driver.
     """
     wheel = read_wheel(path)
     dependencies = plan_dependencies(wheel, target)
@@ -95,9 +101,25 @@ def smoke(
             results += pool.map(prove, interpreters[first:])
         if gpu and results and isinstance(results[0].get("gpu"), list):
             throughput = _throughput(scratch, interpreters[0], results[0])
+        module = None
+        if runtime and not dependencies.installed and can_load(target):
+            module = prove_loading(wheel, target, interpreters[0], models, progress)
+            results[0] = _joined(results[0], module)
     if gpu:
         progress.step(f"GPU device: {_device(results)}")
-    return _report(wheel, target, results, now, dependencies=dependencies, throughput=throughput)
+    return _report(
+        wheel, target, results, now, dependencies=dependencies, throughput=throughput, module=module
+    )
+
+
+def _joined(result: Mapping[str, object], module: Mapping[str, object]) -> dict[str, object]:
+    """Return an interpreter's result with the checks of the module in it."""
+    checks = [result["checks"], module["checks"]]
+    return {
+        **result,
+        "passed": bool(result["passed"]) and bool(module["passed"]),
+        "checks": [check for each in checks if isinstance(each, list) for check in each],
+    }
 
 
 def _report(
@@ -108,6 +130,7 @@ def _report(
     *,
     dependencies: Dependencies,
     throughput: Mapping[str, object] | None,
+    module: Mapping[str, object] | None,
 ) -> dict[str, object]:
     libc, libc_version = python_platform.libc_ver()
     gpu: dict[str, object] = {}
@@ -116,6 +139,12 @@ def _report(
         gpu = {"device": device}
         if device != "none":
             gpu |= {"devices": results[0]["gpu"], "throughput": throughput}
+        if module is not None:
+            gpu["module"] = {
+                "driver": "a stand-in without a device",
+                "runtime": module["runtime"],
+                "mapped": module["mapped"],
+            }
     return {
         "schema": 1,
         "wheel": wheel.path.name,
@@ -123,13 +152,13 @@ def _report(
         "size": wheel.size,
         "backend": target.backend.name,
         "platform": target.platform.name,
-        "commit": _commit(),
+        "commit": checkout_commit(),
         "date": now.strftime("%Y-%m-%dT%H:%M:%SZ"),
         "host": {
             "system": python_platform.system(),
             "machine": python_platform.machine(),
             "libc": f"{libc} {libc_version}".strip(),
-            "cpu": _cpu_name(),
+            "cpu": cpu_name(),
         },
         "dependencies": {
             "declared": list(dependencies.declared),
@@ -140,17 +169,6 @@ def _report(
         "passed": bool(results) and all(result["passed"] for result in results),
         "interpreters": list(results),
     }
-
-
-def _commit() -> str | None:
-    """Return the checkout's commit, with "-dirty" where files differ from it; None without git."""
-    try:
-        return run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-            cwd=paths.ROOT,
-        ).strip()
-    except (ProcessError, ToolMissingError):
-        return None
 
 
 def _device(results: Sequence[Mapping[str, object]]) -> str:
@@ -324,12 +342,3 @@ def _answer(
 def _broken(name: str, error: ProcessError) -> dict[str, object]:
     tail = " / ".join(error.tail[-3:])
     return {"name": name, "passed": False, "seconds": 0.0, "detail": tail}
-
-
-def _cpu_name() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return python_platform.processor()
