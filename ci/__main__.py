@@ -106,7 +106,8 @@ def _build(options: argparse.Namespace, table: Table, progress: Progress) -> Non
             tree=_tree(options.source, progress, pin),
             interpreters=interpreters,
             defines=defines,
-            out=options.out,
+            # what is for somebody's own GPUs is no part of a release
+            out=options.out or (paths.DIST if options.archs is None else paths.OWN),
             toolkit=options.toolkit,
             compatible_toolkit=options.compatible_toolkit,
             runtime=options.runtime,
@@ -315,11 +316,14 @@ def _dist_wheels() -> list[Path]:
 
 def _dist_reports() -> list[Path]:
     reports = sorted(
-        path for suffix in (BUILD_SUFFIX, SMOKE_SUFFIX) for path in paths.DIST.glob(f"*{suffix}")
+        path
+        for folder in (paths.DIST, paths.OWN)
+        for suffix in (BUILD_SUFFIX, SMOKE_SUFFIX)
+        for path in folder.glob(f"*{suffix}")
     )
     if not reports:
         raise UsageError(
-            "there is no report in dist/",
+            "there is no report in dist/ or dist/own/",
             cure="run `nox -s build` or name a report beside its wheel",
         )
     return reports

@@ -8,7 +8,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -299,11 +299,14 @@ def _cpu_wheel(
         if other.platform == target.platform and other.family.toolkit == "none"
     )
     commit = options.tree.commit or pin.commit
+    if options.out != paths.DIST:
+        with suppress(WheelError):
+            return find_cpu_wheel(plain, options.out, commit=commit)
     try:
-        return find_cpu_wheel(plain, options.out, commit=commit)
+        return find_cpu_wheel(plain, paths.DIST, commit=commit)
     except WheelError as error:
         progress.step(f"building {plain.name} first: {error.what}")
-    plainly = replace(options, defines={}, toolkit=None, architectures=None)
+    plainly = replace(options, defines={}, toolkit=None, architectures=None, out=paths.DIST)
     path = build_and_prove(plain, plainly, table, progress, pin=pin)
     return read_wheel(path)
 

@@ -147,7 +147,9 @@ def _add_build(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
         help='GPUs of your own in place of the table\'s, for example "86;89;120a" or "gfx1100"',
     )
     _add_runtime(build)
-    _add_out(build, paths.DIST)
+    build.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="default: dist/, with --archs dist/own/"
+    )
 
 
 def _add_smoke(add_parser: Callable[..., argparse.ArgumentParser]) -> None:

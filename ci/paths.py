@@ -12,6 +12,7 @@ VENDOR = ROOT / "vendor"
 TREE = VENDOR / "llama.cpp"
 BUILD = ROOT / "build"
 DIST = ROOT / "dist"
+OWN = DIST / "own"
 
 
 def cache_folder() -> Path:

@@ -280,6 +280,13 @@ def _backend(wheel: Wheel, table: Table) -> str:
     backend = backend_of_label(wheel.name.label, table.backends)
     if backend is None:
         what = f"{wheel.path}: the label +{wheel.name.label} names no backend of the table"
+        if wheel.name.label.partition(".")[0] in table.backends:
+            what = f"{wheel.path} is for some GPUs alone (+{wheel.name.label})"
+            cure = (
+                "install it as a file: from an index it would be taken for every GPU;"
+                " build the backend without --archs for that"
+            )
+            raise CatalogueError(what, cure=cure)
         raise CatalogueError(what, cure=f"the backends are: {', '.join(table.backends)}")
     platforms = [t.platform.name for t in table.targets if t.backend.name == backend]
     if wheel.name.platform not in platforms:

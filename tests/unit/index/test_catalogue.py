@@ -160,6 +160,20 @@ def test_a_label_that_is_no_backend_is_refused(tmp_path: Path, file: Path) -> No
     assert not file.exists()
 
 
+def test_a_wheel_for_some_gpus_alone_is_refused(tmp_path: Path, file: Path) -> None:
+    wheel = write_wheel(tmp_path, version="0.3.100+cu130.sm90", platform="manylinux_2_31_x86_64")
+
+    with pytest.raises(CatalogueError) as caught:
+        add(file, wheel)
+
+    assert caught.value.what == f"{wheel} is for some GPUs alone (+cu130.sm90)"
+    assert caught.value.cure == (
+        "install it as a file: from an index it would be taken for every GPU; build the backend"
+        " without --archs for that"
+    )
+    assert not file.exists()
+
+
 def test_a_target_that_the_table_has_not_is_refused(tmp_path: Path, file: Path) -> None:
     wheel = write_wheel(tmp_path, version="0.3.100+metal", platform="win_amd64")
 
