@@ -36,7 +36,7 @@ else:
 
 SECONDS = 2.0
 CONTEXT = 1024
-PROMPTS = (32, 128, 512)
+PROMPTS = (16, 128, 512)
 VOCABULARY = 320
 
 
@@ -73,15 +73,17 @@ def decode(context: Context, tokens: int, position: int = 0) -> list[float]:
 
 def measure(context: Context, seconds: float) -> tuple[Speed, list[float]]:
     """Return the speed of a context, and the logits of one prompt."""
-    tokens = 0
     for tokens in PROMPTS:
         # what is compiled or allocated at the first use of a size is no part of its speed
         logits = decode(context, tokens)
         if tokens == PROMPTS[0]:
             kept = logits
-        if 4 * repeated(lambda size: decode(context, size), [tokens], seconds) > seconds:
+        prompt = repeated(lambda size: decode(context, size), [tokens], seconds)
+        # the next size would take too long
+        if 4 * prompt > seconds:
             break
-    prompt = repeated(lambda _: decode(context, tokens), range(10_000), seconds)
+    if prompt < seconds:
+        prompt = repeated(lambda _: decode(context, tokens), range(10_000), seconds)
     decode(context, 1)
     generation = repeated(lambda place: decode(context, 1, place), range(1, CONTEXT), seconds)
     return {
