@@ -87,8 +87,8 @@ def measure(context: Context, seconds: float) -> tuple[Speed, list[float]]:
     decode(context, 1)
     generation = repeated(lambda place: decode(context, 1, place), range(1, CONTEXT), seconds)
     return {
-        "prompt": tokens / prompt,
-        "generation": 1 / generation,
+        "prompt": round(tokens / prompt, 3),
+        "generation": round(1 / generation, 3),
         "prompt_tokens": tokens,
     }, kept
 
@@ -129,8 +129,8 @@ def compare(path: Path, seconds: float) -> Throughput:
         "gpu": gpu,
         "cpu": cpu,
         "ratio": {
-            "prompt": gpu["prompt"] / cpu["prompt"],
-            "generation": gpu["generation"] / cpu["generation"],
+            "prompt": round(gpu["prompt"] / cpu["prompt"], 3),
+            "generation": round(gpu["generation"] / cpu["generation"], 3),
         },
         "logit_difference": max(abs(a - b) for a, b in zip(gpu_logits, cpu_logits)),
     }
