@@ -2,7 +2,7 @@
 
 Beside `run.py`, and with the same tiny models:
 
-    python -I gpu.py --models FOLDER [--json FILE] [--allow-checkout]
+    python -I gpu.py --models FOLDER [--json FILE] [--brief] [--allow-checkout]
 
 With a GPU: the models with all layers offloaded, every quantisation, flash attention on and off,
 several sequences in one batch; tokens equal to the known answers, logits near the CPU's. Without
@@ -40,6 +40,8 @@ GPU_KINDS = ("GPU", "IGPU")
 LOGIT_TOLERANCE = 0.25
 SEQUENCES = 4
 LENGTH = 16
+# with --brief: what a GPU computes is the same for every Python, once one has proven all of it
+BRIEF = ("llama-f16", "llama-q4_k")
 
 _OFFLOADED = re.compile(r"offloaded (\d+)/(\d+) layers to GPU")
 _BUFFER = re.compile(r"(\S+) model buffer size\s*=\s*([\d.]+) MiB")
@@ -263,10 +265,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--models", type=Path, required=True, help="folder of the tiny models")
     parser.add_argument("--json", type=Path, help="write the result to this file")
+    parser.add_argument(
+        "--brief", action="store_true", help=f"of the language models only {', '.join(BRIEF)}"
+    )
     parser.add_argument("--allow-checkout", action="store_true", help="accept a checkout")
     options = parser.parse_args()
     logging.getLogger("llama_cpp").addHandler(logging.NullHandler())
     subject = Subject(options.models, allow_checkout=options.allow_checkout)
+    if options.brief:
+        subject.models = {name: subject.models[name] for name in BRIEF}
     subject.import_package()
     found = gpus()
     checks = [

@@ -36,7 +36,7 @@ else:
 
 SECONDS = 2.0
 CONTEXT = 1024
-PROMPTS = (32, 128, 512)
+PROMPTS = (16, 128, 512)
 VOCABULARY = 320
 
 
@@ -73,20 +73,22 @@ def decode(context: Context, tokens: int, position: int = 0) -> list[float]:
 
 def measure(context: Context, seconds: float) -> tuple[Speed, list[float]]:
     """Return the speed of a context, and the logits of one prompt."""
-    tokens = 0
     for tokens in PROMPTS:
         # what is compiled or allocated at the first use of a size is no part of its speed
         logits = decode(context, tokens)
         if tokens == PROMPTS[0]:
             kept = logits
-        if 4 * repeated(lambda size: decode(context, size), [tokens], seconds) > seconds:
+        prompt = repeated(lambda size: decode(context, size), [tokens], seconds)
+        # the next size would take too long
+        if 4 * prompt > seconds:
             break
-    prompt = repeated(lambda _: decode(context, tokens), range(10_000), seconds)
+    if prompt < seconds:
+        prompt = repeated(lambda _: decode(context, tokens), range(10_000), seconds)
     decode(context, 1)
     generation = repeated(lambda place: decode(context, 1, place), range(1, CONTEXT), seconds)
     return {
-        "prompt": tokens / prompt,
-        "generation": 1 / generation,
+        "prompt": round(tokens / prompt, 3),
+        "generation": round(1 / generation, 3),
         "prompt_tokens": tokens,
     }, kept
 
@@ -127,8 +129,8 @@ def compare(path: Path, seconds: float) -> Throughput:
         "gpu": gpu,
         "cpu": cpu,
         "ratio": {
-            "prompt": gpu["prompt"] / cpu["prompt"],
-            "generation": gpu["generation"] / cpu["generation"],
+            "prompt": round(gpu["prompt"] / cpu["prompt"], 3),
+            "generation": round(gpu["generation"] / cpu["generation"], 3),
         },
         "logit_difference": max(abs(a - b) for a, b in zip(gpu_logits, cpu_logits)),
     }

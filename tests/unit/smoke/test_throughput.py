@@ -51,9 +51,9 @@ def test_both_devices_are_measured(tiny: Path) -> None:
     for device in ("gpu", "cpu"):
         assert found[device]["prompt"] > 0
         assert found[device]["generation"] > 0
-        assert found[device]["prompt_tokens"] in {32, 128, 512}
+        assert found[device]["prompt_tokens"] in {16, 128, 512}
     for key, ratio in found["ratio"].items():
-        assert ratio == pytest.approx(found["gpu"][key] / found["cpu"][key])
+        assert ratio == pytest.approx(found["gpu"][key] / found["cpu"][key], abs=1e-3)
     # without a GPU it is the CPU twice
     assert found["logit_difference"] < 1e-3
     assert answer["said"].startswith("0 M parameters, tokens per second of prompts and generated: ")
