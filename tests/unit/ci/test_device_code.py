@@ -18,10 +18,10 @@ from ci.device_code import (
 from ci.errors import WheelError
 from ci.fatbin import architecture_order
 from ci.library import Library
-from ci.relabel import with_version
+from ci.module import Cost, Module, assemble, version_of
 from ci.table import Target, load_table
 from ci.version_label import dynamic_metadata
-from ci.wheel import Wheel, read_wheel, write_wheel
+from ci.wheel import Wheel, read_wheel
 from tests.device_code import bundle, container, entry, write_module
 from tests.wheels import write_wheel as write_stand_in
 
@@ -280,24 +280,28 @@ def test_a_module_without_architectures_of_its_own() -> None:
 def test_check_compares_the_module_of_a_real_wheel(wheel: Path, tmp_path: Path) -> None:
     if shutil.which("cc") is None:
         pytest.skip("there is no cc to link a stand-in of the module with")
-    cpu = read_wheel(wheel)
-    module = tmp_path / "libggml-cuda.so"
+    cpu, cuda = read_wheel(wheel), target("cu130")
+    library = tmp_path / "libggml-cuda.so"
     # something that looks like a path by chance: compressed code is full of all
     kernels = code("75", "90").replace(b"\x7f" * 8, rb"C:\\abcd")
-    write_module(module, kernels, needed=["libcudart.so.12", "libcublas.so.13", "libcuda.so.1"])
-    files = with_version(cpu, type(cpu.version)("0.3.100+cu130.sm90"))
-    told = json.loads(files["llama_cpp/_build_info.json"])
-    told |= {"backend": "cu130", "toolkit": "CUDA 13.0.88", "gpu_architectures": ["90"]}
-    files["llama_cpp/_build_info.json"] = json.dumps(told).encode()
-    files[NAME] = module.read_bytes()
-    path = tmp_path / wheel.name.replace("+cpu", "+cu130.sm90")
-    write_wheel(path, files)
+    needed = ["libcudart.so.12", "libcublas.so.13", "libcuda.so.1"]
+    run_path = ":".join(["$ORIGIN", *cuda.runtime.run_paths])
+    write_module(library, kernels, needed=needed, run_path=run_path)
+    module = Module(
+        libraries={library.name: library.read_bytes()},
+        build_info={
+            **json.loads(cpu.files["llama_cpp/_build_info.json"]),
+            **info("CUDA 13.0.88", ["90"]),
+        },
+        cost=Cost(objects=1, cached=0, seconds=None, elapsed=1.0),
+    )
+    path = assemble(cpu, module, cuda, version_of(cpu, cuda, ["90"]), tmp_path / "out")
     with pytest.raises(WheelError) as caught:
         check(path, TABLE)
-    problems = [line.strip() for line in caught.value.what.splitlines()[1:]]
-    # where the runtime is looked for, what is required and how large it may be: told elsewhere
-    assert [line for line in problems if ", its " in line] == [
+    assert [line.strip() for line in caught.value.what.splitlines()[1:]] == [
+        # repair's to mend
+        f"WHEEL has the tags {cpu.tags[0]}, not py3-none-{cuda.wheel_tag} alone",
+        f"{NAME} needs libcudart.so.12, which is neither in the wheel nor declared",
         f"{NAME} needs libcudart.so.12, its label says CUDA 13",
         f"{NAME} has code for 75, 90, its build info says 90",
     ]
-    assert not [line for line in problems if "path of the build machine" in line]
