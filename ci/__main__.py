@@ -361,7 +361,8 @@ def _parser() -> argparse.ArgumentParser:
         "--toolkit",
         type=Path,
         metavar="PATH",
-        help="an installed toolkit in place of the pinned one (also VULKAN_SDK, CUDA_HOME, CUDA_PATH)",
+        help="an installed toolkit in place of the pinned one (also VULKAN_SDK, CUDA_HOME, CUDA_PATH,"
+        " ROCM_PATH)",
     )
     build.add_argument(
         "--compatible-toolkit",
