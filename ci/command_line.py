@@ -134,7 +134,8 @@ def _add_build(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
         "--toolkit",
         type=Path,
         metavar="PATH",
-        help="an installed toolkit in place of the pinned one (also VULKAN_SDK, CUDA_HOME, CUDA_PATH)",
+        help="an installed toolkit in place of the pinned one (also VULKAN_SDK, CUDA_HOME, CUDA_PATH,"
+        " ROCM_PATH)",
     )
     build.add_argument(
         "--compatible-toolkit",

@@ -39,7 +39,7 @@ def bring_toolkit(
         progress: told what is fetched.
         target: what is to be compiled.
         installed: folder of an installed toolkit; by default what ``VULKAN_SDK``, ``CUDA_HOME``,
-            ``CUDA_PATH`` or ``DEVELOPER_DIR`` names.
+            ``CUDA_PATH``, ``ROCM_PATH`` or ``DEVELOPER_DIR`` names.
         compatible: where the target's own cannot be had, take one of the same major version.
         pins: what can be brought; by default ``ci/toolkits.toml``.
 

@@ -202,7 +202,7 @@ def test_a_module_needs_the_runtime_of_its_own_major_version(name: str) -> None:
     wanted = {"rocm6x": ["libamdhip64.so.6", "libhipblas.so.2"]}
     wanted["rocm7x"] = ["libamdhip64.so.7", "libhipblas.so.3"]
     assert target.runtime.externals == wanted[name]
-    assert target.runtime.run_paths == ["/opt/rocm/lib"]
+    assert target.runtime.run_paths == []
     assert target.requirements == ()
 
 
@@ -299,7 +299,7 @@ def test_a_module_shows_what_ggml_asks_for_and_nothing_of_its_runtime(tmp_path: 
     )
     binary = lief.ELF.parse(module)
     assert binary is not None
-    assert [symbol.name for symbol in binary.exported_symbols] == ["ggml_backend_init"]
+    assert {symbol.name for symbol in binary.exported_symbols} == {"ggml_backend_init"}
 
 
 def compile_c(folder: Path, text: str, *arguments: str | Path) -> None:

@@ -52,13 +52,13 @@ def test_names_of_targets_and_wheels_are_unique() -> None:
         ('runner = "ubuntu-24.04"', "", "platform.manylinux_x86_64.runner: Field required"),
         ("schema = 1", "schema = 2", "schema: Input should be 1"),
         ("schema = 1", "schema = ", "Invalid value"),
-        ('family = "hip"', 'family = "vulkan"', "family.hip: no backend uses it"),
+        ('family = "metal"', 'family = "cpu"', "family.metal: no backend uses it"),
         (
-            'toolkit_version = "7.0"',
-            'toolkit_version = "6.4"',
+            'toolkit_version = "7.2"',
+            'toolkit_version = "8.0"',
             (
-                "backend.rocm7x.toolkit_version: of family.hip.runtime's major versions (7) it is none:"
-                " 6.4"
+                "backend.rocm7x.toolkit_version: of family.hip.runtime's major versions (6, 7) it is"
+                " none: 8.0"
             ),
         ),
         (
