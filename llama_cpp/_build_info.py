@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 from typing import NamedTuple
 
 from llama_cpp._errors import LlamaError
@@ -31,14 +33,18 @@ class BuildInfo(NamedTuple):
     """Whether finished libraries were wrapped (``LLAMA_CPP_PREBUILT``) in place of a compile."""
 
 
-def build_info() -> BuildInfo | None:
+def build_info(file: Path | None = None) -> BuildInfo | None:
     """Return what the build recorded; None in a source tree, where nothing was built.
+
+    Args:
+        file: the record, where it is another than the package's own.
 
     Raises:
         LlamaError: the record is there but unreadable; reinstall the package.
     """
+    file = file or _FILE
     try:
-        text = _FILE.read_text("utf-8")
+        text = file.read_text("utf-8")
     except FileNotFoundError:
         return None
     try:
@@ -56,10 +62,16 @@ def build_info() -> BuildInfo | None:
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise LlamaError(
-            f"{_FILE} is damaged ({type(error).__name__}: {error}); "
+            f"{file} is damaged ({type(error).__name__}: {error}); "
             "reinstall with `pip install --force-reinstall llama-cpp-python`"
         ) from error
 
 
 def _text_or_none(value: object) -> str | None:
     return None if value is None else str(value)
+
+
+def version_pair(version: str | None) -> tuple[int, int] | None:
+    """Return (12, 8) for "12.8.1" or "CUDA 12.8"; None where there is no such number."""
+    found = re.search(r"([0-9]+)\.([0-9]+)", version or "")
+    return (int(found[1]), int(found[2])) if found else None

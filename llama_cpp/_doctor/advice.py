@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from llama_cpp._doctor.backends import Backend, Backends, index_url
-from llama_cpp._doctor.compatibility import cuda_fit, parse_tag, rocm_fit, tag_problem
+from llama_cpp._doctor.compatibility import parse_tag, tag_problem
+from llama_cpp._gpu_code import cuda_fit, rocm_fit
 
 if TYPE_CHECKING:
     from llama_cpp._doctor.accelerators import Accelerators

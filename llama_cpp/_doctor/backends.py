@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import re
 from string import Template
 from typing import NamedTuple
 
+from llama_cpp._build_info import version_pair
 from llama_cpp._package import package_path
 from llama_cpp._version import __version__
 
@@ -113,9 +113,3 @@ def install_steps(tool: str, backend: str, site: str) -> tuple[Step, ...]:
     return tuple(
         step._replace(text=Template(step.text).substitute(values)) for step in known[tool].templates
     )
-
-
-def version_pair(version: str | None) -> tuple[int, int] | None:
-    """Return (12, 8) for "12.8.1" or "CUDA 12.8"; None where there is no such number."""
-    found = re.search(r"([0-9]+)\.([0-9]+)", version or "")
-    return (int(found[1]), int(found[2])) if found else None

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from llama_cpp._doctor.backends import Step, version_pair
+from llama_cpp._build_info import version_pair
+from llama_cpp._doctor.backends import Step
 from llama_cpp._doctor.build_tools import cmake_arguments
-from llama_cpp._doctor.compatibility import architecture_name
 from llama_cpp._doctor.findings import Finding, finding
+from llama_cpp._gpu_code import architecture_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
+from llama_cpp._build_info import version_pair
 from llama_cpp._doctor.advice import Choice, choose
-from llama_cpp._doctor.backends import version_pair
-from llama_cpp._doctor.compatibility import OLDEST_DRIVERS, cuda_fit, rocm_fit
 from llama_cpp._doctor.findings import Finding, finding
 from llama_cpp._doctor.mending import driver_cure, missing_library, switch, vulkan_cure
+from llama_cpp._gpu_code import OLDEST_DRIVERS, cuda_fit, rocm_fit, with_ptx
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,17 +56,8 @@ def installed_backend(facts: Facts) -> Installed | None:
     for option, family in _FAMILIES:
         if build.defines.get(option, "OFF").upper() in _TRUE:
             toolkit = version_pair(build.toolkit)
-            return Installed(build.backend, family, toolkit, _with_ptx(build.gpu_architectures))
+            return Installed(build.backend, family, toolkit, with_ptx(build.gpu_architectures))
     return Installed(build.backend, "cpu", None, ())
-
-
-def _with_ptx(architectures: tuple[str, ...]) -> tuple[str, ...]:
-    """Return what CMake makes of architectures: one without a suffix is machine code and PTX.
-
-    Our table means machine code alone by it, and names its PTX.
-    """
-    plain = [each for each in architectures if each[:1].isdigit() and "-" not in each]
-    return (*architectures, *(f"{each}-virtual" for each in plain))
 
 
 def gpu_findings(facts: Facts) -> list[Finding]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from llama_cpp._doctor.compatibility import architecture_name
 from llama_cpp._doctor.findings import BUILD_FINDINGS
 from llama_cpp._doctor.nvidia import not_there
+from llama_cpp._gpu_code import architecture_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -61,3 +61,11 @@ def test_damaged(file: Path, text: str) -> None:
     assert str(caught.value).endswith(
         "; reinstall with `pip install --force-reinstall llama-cpp-python`"
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "pair"),
+    [("12.8.1", (12, 8)), ("CUDA 13.0", (13, 0)), ("13", None), ("", None), (None, None)],
+)
+def test_version_pairs(text: str | None, pair: tuple[int, int] | None) -> None:
+    assert _build_info.version_pair(text) == pair

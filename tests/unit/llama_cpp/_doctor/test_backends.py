@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from llama_cpp import __version__
-from llama_cpp._doctor.backends import backends, index_url, install_steps, tools, version_pair
+from llama_cpp._doctor.backends import backends, index_url, install_steps, tools
 
 SITE = "https://host.example/"
 
@@ -45,11 +45,3 @@ def test_every_tools_steps_are_filled_in(tool: str) -> None:
 def test_an_unknown_tool() -> None:
     with pytest.raises(KeyError):
         install_steps("rye", "cpu", SITE)
-
-
-@pytest.mark.parametrize(
-    ("text", "pair"),
-    [("12.8.1", (12, 8)), ("CUDA 13.0", (13, 0)), ("13", None), ("", None), (None, None)],
-)
-def test_version_pairs(text: str | None, pair: tuple[int, int] | None) -> None:
-    assert version_pair(text) == pair
