@@ -12,6 +12,7 @@ from llama_cpp._batch import Batch
 from llama_cpp._errors import GenerationError, LlamaError, ValidationError
 from llama_cpp._handle import Handle
 from llama_cpp._model import Adapter, Model, _Owner
+from llama_cpp._shortage import shortage, shortage_text
 from llama_cpp._threadpool import attach
 from llama_cpp._threads import default_threads
 
@@ -141,10 +142,7 @@ class Context(_Owner):
                 self._handle.close()
             raise GenerationError(f"no context was made: {lost}; {_AGAIN}")
         if pointer is None:
-            raise LlamaError(
-                f"llama.cpp cannot make a context of {params.n_ctx} tokens; its own words follow",
-                log=_log.complaints(),
-            )
+            raise _context_error(params, _log.complaints())
         self.lock: RLock = self._handle.lock
         self.n_ctx: int = lib.llama_n_ctx(pointer)
         self.n_ctx_seq: int = min(lib.llama_n_ctx_seq(pointer), model.n_positions or self.n_ctx)
@@ -386,6 +384,19 @@ _STATUS = {
     -1: "llama.cpp refused the batch as invalid",
 }
 _FATAL = "llama.cpp failed while decoding (status {}); reset() before going on"
+
+
+def _context_error(params: ContextParams, log: tuple[str, ...]) -> LlamaError:
+    what = f"a context of {params.n_ctx} tokens"
+    lacking = shortage(log)
+    if lacking is None:
+        return LlamaError(f"llama.cpp cannot make {what}; its own words follow", log=log)
+    cure = (
+        "choose a smaller n_ctx or n_ubatch, a smaller type_k and type_v, or fewer n_gpu_layers for "
+        "the model"
+    )
+    text = shortage_text(lacking, _library.devices(), cure)
+    return LlamaError(f"{what} does not fit: {text}. llama.cpp's own words follow", log=log)
 
 
 def _native(params: ContextParams, native: _abi.llama_context_params) -> _abi.llama_context_params:

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 _ARCHITECTURE = re.compile(r"([0-9]+)([af]?)(-real|-virtual)?")
 
@@ -93,3 +93,19 @@ def with_ptx(architectures: tuple[str, ...]) -> tuple[str, ...]:
     """
     plain = [each for each in architectures if each[:1].isdigit() and "-" not in each]
     return (*architectures, *(f"{each}-virtual" for each in plain))
+
+
+def cuda_version(number: object) -> tuple[int, int] | None:
+    """Return (12, 8) for cuda.h's 12080; None for anything that is no such number."""
+    if not isinstance(number, int) or number < 1000:
+        return None
+    return number // 1000, number % 1000 // 10
+
+
+def hides_gpus(environment: Mapping[str, str]) -> str | None:
+    """Return the variable that hides all NVIDIA GPUs, as ``CUDA_VISIBLE_DEVICES=-1``."""
+    value = environment.get("CUDA_VISIBLE_DEVICES")
+    # CUDA C++ Programming Guide: devices after an invalid index are not seen
+    if value is not None and value.strip() in {"", "-1", "NoDevFiles"}:
+        return f"CUDA_VISIBLE_DEVICES={value}"
+    return None

@@ -12,7 +12,6 @@ import ctypes
 import os
 import sys
 import threading
-import warnings
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from llama_cpp._abi import Functions
+    from llama_cpp._obstacles import Obstacle
 
 ENVIRONMENT_VARIABLE = "LLAMA_CPP_LIB_PATH"
 
@@ -38,7 +38,10 @@ _MODULE_SUFFIX = ".dll" if sys.platform == "win32" else ".so"
 _PREFIXES = ("lib", "") if sys.platform == "win32" else ("lib",)
 
 _DEVICE_TYPES = ("CPU", "GPU", "IGPU", "ACCEL", "META")
-_GPU_KINDS = ("GPU", "IGPU")
+# modules that need a runtime beside their driver
+_WITH_RUNTIME = ("ggml-cuda", "ggml-hip")
+# ROCm's libraries that a module names, and those that these name
+_MOST_LIBRARIES = 16
 
 _lock = threading.RLock()
 _functions: Functions | None = None
@@ -46,7 +49,7 @@ _folder: Path | None = None
 _opened: dict[str, ctypes.CDLL] = {}
 # ctypes callbacks and DLL folders must outlive every call that may use them
 _kept: list[object] = []
-_warned = False
+_left_out: dict[int, Obstacle] = {}
 
 
 class Device(NamedTuple):
@@ -112,17 +115,20 @@ def libraries() -> tuple[str, ...]:
     """Return the paths of the mapped libraries that came from :func:`library_folder`, sorted."""
     load()
     # an installer may have put links there (uv --link-mode symlink): what is mapped is their target
-    ours = {entry.resolve() for entry in cast("Path", _folder).iterdir()}
+    ours = {entry.resolve() for entry in _folder_in_use().iterdir()}
     return tuple(sorted(path for path in mapped_images() if Path(path).resolve() in ours))
 
 
 def devices() -> tuple[Device, ...]:
-    """Return what ggml can compute on, in ggml's order (GPUs first)."""
+    """Return what ggml can compute on, in ggml's order (GPUs first).
+
+    A GPU that the wheel has no code for is left out.
+    """
     lib = load()
     found = []
     for index in range(lib.ggml_backend_dev_count()):
         device = lib.ggml_backend_dev_get(index)
-        if device is None:
+        if device is None or device in _left_out:
             continue
         free, total = ctypes.c_size_t(), ctypes.c_size_t()
         lib.ggml_backend_dev_memory(device, ctypes.byref(free), ctypes.byref(total))
@@ -150,6 +156,26 @@ def cpu_variant() -> str | None:
     return None
 
 
+def left_out() -> dict[int, Obstacle]:
+    """Return ggml's handles of the GPUs that no kernel of the module runs on, and why.
+
+    ggml lists them all the same, and ends the process at their first kernel.
+    """
+    load()
+    return dict(_left_out)
+
+
+def modules() -> dict[str, Path]:
+    """Return the backend modules in the folder: ``ggml-cuda`` → its file; not the CPU's."""
+    load()
+    found = {stem(path.name): path for path in sorted(_folder_in_use().glob(f"*ggml-*{_MODULE_SUFFIX}"))}
+    return {
+        name: path
+        for name, path in found.items()
+        if name not in _LOAD_ORDER and not name.startswith("ggml-cpu")
+    }
+
+
 def module_failures() -> dict[str, str]:
     """Try the backend modules that are in the folder but not in use, and say why each is not.
 
@@ -159,55 +185,45 @@ def module_failures() -> dict[str, str]:
         File name → the loader's own words, such as ``libcuda.so.1: cannot open shared object file``.
     """
     lib = load()
-    folder = cast("Path", _folder)
     used = {Path(path).name for path in libraries()}
     failures = {}
-    for path in sorted(folder.glob(f"*ggml-*{_MODULE_SUFFIX}")):
-        name = stem(path.name)
-        if path.name in used or name in _LOAD_ORDER or name.startswith("ggml-cpu"):
+    for path in modules().values():
+        if path.name in used:
             continue
-        _log.clear()
-        with _log.kept():
-            loaded = lib.ggml_backend_load(os.fsencode(path))
-            reasons = _log.complaints()
-        if loaded is None:
-            failures[path.name] = "; ".join(reasons) or "ggml gave no reason"
+        failure = _load_module(lib, path)
+        if failure is None:
+            _leave_out(lib)
+        else:
+            failures[path.name] = failure
     return failures
 
 
-def warn_without_gpu(n_gpu_layers: int) -> None:
-    """Warn, once per process, that layers were asked onto a GPU and there is none to take them."""
-    global _warned  # noqa: PLW0603 - once per process
-    if n_gpu_layers == 0:
-        return
-    with _lock:
-        if _warned or any(device.kind in _GPU_KINDS for device in devices()):
-            return
-        reason = _no_gpu_reason()
-        _warned = True
-    warnings.warn(
-        f"n_gpu_layers={n_gpu_layers}, but there is no GPU to compute on: {reason}. The model runs on "
-        "the CPU; `llama-cpp doctor` says what to install or change",
-        RuntimeWarning,
-        # this function, Model, Llama: the next is who asked
-        stacklevel=4,
-    )
+def _load_module(lib: Functions, path: Path) -> str | None:
+    """Load one module; return why it does not load, None where it does."""
+    _log.clear()
+    with _log.kept():
+        loaded = lib.ggml_backend_load(os.fsencode(path))
+        reasons = _log.complaints()
+    if loaded is not None:
+        return None
+    # ggml puts its function and the path before the loader's words
+    words = "; ".join(reasons)
+    said = words.partition(f"failed to load {path}: ")[2].strip()
+    if not said and sys.platform == "win32":
+        from llama_cpp import _runtime  # noqa: PLC0415 - nothing that a CPU wheel needs
+
+        said = _runtime.missing(path.parent, stem(path.name)) or ""
+    return said or words or "ggml gave no reason"
 
 
-def _no_gpu_reason() -> str:
-    failures = module_failures()
-    if failures:
-        return "; ".join(f"{name} is not usable ({why})" for name, why in failures.items())
-    modules = [
-        Path(path).name
-        for path in libraries()
-        if stem(path) not in _LOAD_ORDER
-        and stem(path).startswith("ggml-")
-        and not stem(path).startswith(("ggml-cpu", "ggml-rpc"))
-    ]
-    if modules:
-        return f"{', '.join(modules)} found no device"
-    return "this package holds the CPU backend alone"
+def _leave_out(lib: Functions) -> None:
+    from llama_cpp import _gpu_fit  # noqa: PLC0415 - nothing that a CPU wheel needs
+
+    _left_out.update(_gpu_fit.unfit_devices(lib, _folder_in_use()))
+
+
+def _folder_in_use() -> Path:
+    return cast("Path", _folder)
 
 
 def system_info() -> str:
@@ -302,12 +318,30 @@ def _load() -> Functions:
     callback = _abi.ggml_log_callback(_log.receive)
     _kept.append(callback)
     lib.llama_log_set(callback, None)
-    lib.ggml_backend_load_all_from_path(os.fsencode(folder))
+    _folder = folder
+    _load_backends(lib, folder)
     lib.llama_backend_init()
     atexit.register(_shut_down, lib)
-    _folder = folder
     _functions = lib
     return lib
+
+
+def _load_backends(lib: Functions, folder: Path) -> None:
+    module = next((name for name in _WITH_RUNTIME if _find(folder, name) is not None), None)
+    if module is None:
+        lib.ggml_backend_load_all_from_path(os.fsencode(folder))
+        return
+    from llama_cpp import _runtime  # noqa: PLC0415 - nothing that a CPU wheel needs
+
+    _kept.extend(_runtime.prepare(folder, module))
+    if module == "ggml-hip" and _runtime.has_driver(module):
+        path = cast("Path", _find(folder, module))
+        for _ in range(_MOST_LIBRARIES):
+            failure = _load_module(lib, path)
+            if failure is None or not _runtime.supply(failure):
+                break
+    lib.ggml_backend_load_all_from_path(os.fsencode(folder))
+    _leave_out(lib)
 
 
 def _shut_down(lib: Functions) -> None:

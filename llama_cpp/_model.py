@@ -10,12 +10,13 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from llama_cpp import _abi, _library, _log, _remote
+from llama_cpp import _abi, _gpu, _library, _log, _remote
 from llama_cpp._arguments import check_integer
 from llama_cpp._errors import LlamaError, ModelLoadError, ValidationError
 from llama_cpp._gguf import check_file
 from llama_cpp._handle import Handle
 from llama_cpp._interrupts import deferred
+from llama_cpp._shortage import shortage, shortage_text
 from llama_cpp._vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ class Model(_Owner):
         self._lib = lib = _library.load()
         self._servers = _remote.connect(params.rpc_servers) if params.rpc_servers else ()
         if not self._servers:
-            _library.warn_without_gpu(params.n_gpu_layers)
+            _gpu.warn_without_gpu(params.n_gpu_layers)
         native = lib.llama_model_default_params()
         if (devices := _remote.choose(self._servers)) is not None:
             native.devices = devices
@@ -153,9 +154,7 @@ class Model(_Owner):
                 f"{self.path} was not loaded: {lost}; start the server again, then load once more"
             )
         if pointer is None:
-            raise ModelLoadError(
-                f"llama.cpp cannot load {self.path}; its own words follow", log=_log.complaints()
-            )
+            raise _load_error(self.path, params, _log.complaints())
         self.vocabulary = Vocabulary(lib, self._handle)
         self.architecture = self._string(
             partial(_value, lib.llama_model_meta_val_str, b"general.architecture")
@@ -302,6 +301,18 @@ def _at(
     size: int,
 ) -> int:
     return read(pointer, index, buffer, size)
+
+
+def _load_error(path: Path, params: ModelParams, log: tuple[str, ...]) -> ModelLoadError:
+    lacking = shortage(log)
+    if lacking is None:
+        return ModelLoadError(f"llama.cpp cannot load {path}; its own words follow", log=log)
+    cure = (
+        f"keep fewer layers there (n_gpu_layers is {params.n_gpu_layers}), close other programs "
+        "that use it, or take a smaller model or a stronger quantisation"
+    )
+    text = shortage_text(lacking, _library.devices(), cure)
+    return ModelLoadError(f"{path} does not fit: {text}. llama.cpp's own words follow", log=log)
 
 
 def _load_mode(params: ModelParams) -> int:

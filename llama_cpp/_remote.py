@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 from llama_cpp import _abi, _library, _log
 from llama_cpp._errors import LlamaError, ModelLoadError, ValidationError
+from llama_cpp._obstacles import rpc_not_loaded
 from llama_cpp._relay import Address, Relay, ServerError, count_devices, greet
 
 if TYPE_CHECKING:
@@ -76,11 +77,14 @@ def function(name: str) -> Callable[..., object]:
         None if registry is None else lib.ggml_backend_reg_get_proc_address(registry, name.encode())
     )
     if address is None:
-        why = [f"{file}: {words}" for file, words in _library.module_failures().items()]
+        failures = _library.module_failures()
+        for file, words in failures.items():
+            if "ggml-rpc" in file:
+                broken = rpc_not_loaded(file, words)
+                raise LlamaError(f"{broken.message}; {broken.cure}")
         raise LlamaError(
-            "the RPC backend is not there"
-            + (f" ({'; '.join(why)})" if why else " in these libraries")
-            + "; install a wheel of this package, or build with GGML_RPC=ON"
+            "the RPC backend is not there in these libraries; install a wheel of this package, or "
+            "build with GGML_RPC=ON"
         )
     _, restype, argtypes = _abi.PROTOTYPES[name]
     native: Callable[..., object] = ctypes.CFUNCTYPE(restype, *argtypes)(address)
@@ -170,11 +174,13 @@ def devices() -> tuple[Device, ...]:
 def choose(relays: Sequence[Relay]) -> ctypes.Array[ctypes.c_void_p] | None:
     """Return the list of devices for a model: those of its servers, then this machine's GPUs.
 
-    None leaves the choice to llama.cpp, which is right as long as no server is registered.
+    None leaves the choice to llama.cpp, which is right as long as no server is registered, and no
+    GPU is left out.
     """
-    if not _relays:
-        return None
     lib = _library.load()
+    left_out = _library.left_out()
+    if not _relays and not left_out:
+        return None
     remote: dict[str, list[int]] = {relay.endpoint: [] for relay in _relays.values()}
     local: dict[int, list[int]] = {
         _abi.GGML_BACKEND_DEVICE_TYPE_GPU: [],
@@ -182,7 +188,7 @@ def choose(relays: Sequence[Relay]) -> ctypes.Array[ctypes.c_void_p] | None:
     }
     for index in range(lib.ggml_backend_dev_count()):
         device = lib.ggml_backend_dev_get(index)
-        if device is None:
+        if device is None or device in left_out:
             continue
         text = (lib.ggml_backend_dev_description(device) or b"").decode("utf-8", "replace")
         if text in remote:

@@ -8,20 +8,16 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from llama_cpp._doctor.nvidia import (
-    Nvidia,
-    RuntimePackage,
-    Toolkit,
-    nvidia,
-    runtime_packages,
-    toolkits,
-)
+from llama_cpp._doctor.nvidia import Nvidia, Toolkit, nvidia, toolkits
 from llama_cpp._doctor.programs import ask, ask_json, find_program
+from llama_cpp._gpu_code import hides_gpus
+from llama_cpp._runtime import packages
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from llama_cpp._doctor.system import System
+    from llama_cpp._obstacles import RuntimePackage
 
 # PCI-SIG's numbers
 _VENDORS = {"0x10de": "NVIDIA", "0x1002": "AMD", "0x8086": "Intel"}
@@ -92,13 +88,13 @@ def accelerators(
     return Accelerators(
         nvidia=nvidia(),
         toolkits=toolkits(environment, root),
-        runtime_packages=runtime_packages(),
+        runtime_packages=packages(),
         rocm=rocm(environment, root),
         vulkan=vulkan(),
         # every Apple silicon GPU speaks Metal 3; Intel Macs get no Metal wheel
         metal=system.name == "macos" and system.native_machine == "arm64",
         adapters=adapters(root),
-        hidden=_hidden(environment),
+        hidden=hides_gpus(environment),
     )
 
 
@@ -164,14 +160,6 @@ def adapters(root: Path) -> tuple[str, ...]:
         if _read(device / "class").startswith(_DISPLAY):
             found.add(_VENDORS.get(_read(device / "vendor").strip(), ""))
     return tuple(sorted(found - {""}))
-
-
-def _hidden(environment: Mapping[str, str]) -> str | None:
-    value = environment.get("CUDA_VISIBLE_DEVICES")
-    # CUDA C++ Programming Guide: devices after an invalid index are not seen
-    if value is not None and value.strip() in {"", "-1", "NoDevFiles"}:
-        return f"CUDA_VISIBLE_DEVICES={value}"
-    return None
 
 
 def _read(file: Path) -> str:

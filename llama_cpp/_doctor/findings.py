@@ -65,6 +65,7 @@ FINDINGS = {
     "libraries-crash": "llama.cpp's libraries crash or hang",
     "libraries-load": "llama.cpp's libraries load",
     "module-not-loaded": "a GPU module does not load",
+    "rpc-not-loaded": "the RPC module does not load",
     # GPUs
     "cpu-fits": "the CPU wheel is the best one for this machine",
     "gpu-unused": "there is a GPU, but the wheel computes on the CPU",
@@ -89,6 +90,7 @@ FINDINGS = {
     "rocm-version": "ROCm is of another major version than the wheel",
     "vulkan-missing": "there is no Vulkan loader",
     "vulkan-no-gpu": "Vulkan shows no GPU",
+    "metal-missing": "Metal shows no GPU",
     # a model
     "model-unreadable": "the model file cannot be read",
     "model-too-new": "the libraries do not know the model's architecture",

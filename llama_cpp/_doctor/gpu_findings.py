@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, NamedTuple
 
+from llama_cpp import _obstacles
 from llama_cpp._build_info import version_pair
 from llama_cpp._doctor.advice import Choice, choose
 from llama_cpp._doctor.findings import Finding, finding
-from llama_cpp._doctor.mending import driver_cure, missing_library, switch, vulkan_cure
-from llama_cpp._gpu_code import OLDEST_DRIVERS, cuda_fit, rocm_fit, with_ptx
+from llama_cpp._doctor.mending import add, reinstall, switch
+from llama_cpp._gpu_code import cuda_fit, rocm_fit, with_ptx
+from llama_cpp._obstacles import dotted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from llama_cpp._doctor.backends import Step
     from llama_cpp._doctor.facts import Facts
     from llama_cpp._doctor.nvidia import NvidiaGpu
+    from llama_cpp._obstacles import Obstacle
 
 _FAMILIES = (
     ("GGML_CUDA", "cuda"),
@@ -68,10 +70,9 @@ def gpu_findings(facts: Facts) -> list[Finding]:
     if here is None:
         return found
     if here.family == "cpu":
-        return [*found, *_cpu(facts, best)]
-    judge = {"cuda": _cuda, "hip": _rocm, "vulkan": _vulkan}.get(here.family)
-    if judge is not None:
-        found += judge(facts, here, best)
+        return [*found, *_cpu(facts, best), *_modules(facts, here)]
+    judge = {"cuda": _cuda, "hip": _rocm, "vulkan": _vulkan, "metal": _metal}[here.family]
+    found += judge(facts, here, best)
     found += _modules(facts, here)
     if not any(each.level in {"warning", "error"} for each in found):
         found += _in_use(facts)
@@ -87,7 +88,7 @@ def _switch(facts: Facts, best: Choice, here: Installed) -> tuple[Step, ...]:
 def _hidden(facts: Facts) -> Iterator[Finding]:
     hidden = facts.accelerators.hidden
     if hidden is not None and facts.accelerators.nvidia.gpus:
-        yield finding("gpu-hidden", "warning", f"{hidden} hides every NVIDIA GPU", "unset it")
+        yield _found(_obstacles.gpus_hidden(hidden), "warning")
 
 
 def _cpu(facts: Facts, best: Choice) -> Iterator[Finding]:
@@ -108,42 +109,30 @@ def _cpu(facts: Facts, best: Choice) -> Iterator[Finding]:
 def _cuda(facts: Facts, here: Installed, best: Choice) -> Iterator[Finding]:
     nvidia = facts.accelerators.nvidia
     toolkit = here.toolkit or (12, 0)
-    oldest = OLDEST_DRIVERS.get(toolkit[0])
+    windows = facts.system.name == "windows"
     computes = any(each.kind in _GPU_KINDS for each in facts.trial.devices)
     if nvidia.problem is not None and not nvidia.gpus:
-        yield finding(
-            "driver-broken",
+        yield _found(
+            _obstacles.driver_broken(nvidia.problem),
             "note" if computes else "error",
-            f"NVIDIA's driver is there but does not answer: {nvidia.problem}"
-            + ("; ggml computes on the GPU all the same" if computes else ""),
-            "restart the machine: after an update the old module is still loaded; "
-            "if that does not help, install the driver again",
+            "; ggml computes on the GPU all the same" if computes else "",
         )
         return
     if nvidia.source is None:
-        yield finding(
-            "driver-missing",
-            "error",
-            f"the {here.name} wheel needs NVIDIA's driver, and there is none; it computes on the CPU",
-            driver_cure(facts, oldest) + "; without an NVIDIA GPU switch the backend:",
-            _switch(facts, best, here),
+        yield _found(
+            _obstacles.driver_missing(here.name, toolkit[0], windows=windows),
+            or_else="; without an NVIDIA GPU switch the backend:",
+            steps=_switch(facts, best, here),
         )
         return
     if nvidia.libcuda_problem is not None:
-        yield finding(
-            "driver-without-cuda",
-            "error",
-            f"the driver is there, its CUDA library is not: {nvidia.libcuda_problem}",
-            "a container must ask for it: NVIDIA_DRIVER_CAPABILITIES=compute,utility; else "
-            + driver_cure(facts, oldest),
-        )
+        words = nvidia.libcuda_problem
+        yield _found(_obstacles.driver_without_cuda(words, toolkit[0], windows=windows))
     if not nvidia.gpus and nvidia.source != "libcuda":
-        yield finding(
-            "gpu-missing",
-            "error",
-            f"the {here.name} wheel is for NVIDIA GPUs; the driver ({nvidia.driver}) shows none",
-            "a container needs `--gpus all`; without an NVIDIA GPU switch the backend:",
-            _switch(facts, best, here),
+        yield _found(
+            _obstacles.gpu_missing(here.name, "NVIDIA"),
+            or_else="; without an NVIDIA GPU switch the backend:",
+            steps=_switch(facts, best, here),
         )
     if nvidia.cuda is None:
         yield finding(
@@ -151,19 +140,13 @@ def _cuda(facts: Facts, here: Installed, best: Choice) -> Iterator[Finding]:
         )
         return
     if nvidia.cuda[0] < toolkit[0]:
-        yield finding(
-            "driver-too-old",
+        yield _found(
+            _obstacles.driver_too_old(here.name, toolkit, nvidia.cuda, windows=windows),
             "note" if computes else "error",
-            f"the {here.name} wheel is built with CUDA {_dotted(toolkit)}; driver "
-            f"{nvidia.driver or '?'} speaks CUDA {_dotted(nvidia.cuda)} at most"
             # NVIDIA's cuda-compat packages do that for data centre GPUs
-            + (
-                "; ggml computes on the GPU all the same (forward compatibility)"
-                if computes
-                else ""
-            ),
-            f"{driver_cure(facts, oldest)}; or switch the backend:",
-            _switch(facts, best, here),
+            "; ggml computes on the GPU all the same (forward compatibility)" if computes else "",
+            or_else="; or switch the backend:",
+            steps=_switch(facts, best, here),
         )
         return
     judged = [_gpu(facts, here, best, gpu) for gpu in dict.fromkeys(nvidia.gpus)]
@@ -172,8 +155,8 @@ def _cuda(facts: Facts, here: Installed, best: Choice) -> Iterator[Finding]:
         yield finding(
             "driver-minor-older",
             "note",
-            f"driver {nvidia.driver or '?'} speaks CUDA {_dotted(nvidia.cuda)}, the wheel is built "
-            f"with {_dotted(toolkit)}: machine code runs all the same (minor version "
+            f"driver {nvidia.driver or '?'} speaks CUDA {dotted(nvidia.cuda)}, the wheel is built "
+            f"with {dotted(toolkit)}: machine code runs all the same (minor version "
             "compatibility), PTX would not",
         )
     said = any(each.steps for each in judged)
@@ -196,7 +179,7 @@ def _gpu(facts: Facts, here: Installed, best: Choice, gpu: NvidiaGpu) -> Finding
             "note",
             f"{gpu.name}: whether the {here.name} build has code for it is not known",
         )
-    name = f"{gpu.name} (compute {_dotted(gpu.compute)})"
+    name = f"{gpu.name} (compute {dotted(gpu.compute)})"
     has = f"the {here.name} wheel has {', '.join(here.architectures)}"
     if fit == "native":
         return finding("gpu-fits", "ok", f"{name}: the {here.name} wheel has machine code for it")
@@ -212,23 +195,14 @@ def _gpu(facts: Facts, here: Installed, best: Choice, gpu: NvidiaGpu) -> Finding
             steps if better else (),
         )
     if fit == "driver-cannot-jit":
-        return finding(
-            "gpu-needs-newer-driver",
-            "error",
-            f"{name} needs the wheel's PTX, and a driver that speaks CUDA {_dotted(driver)} cannot "
-            f"compile PTX of CUDA {_dotted(toolkit)}",
-            f"update NVIDIA's driver to one that speaks CUDA {_dotted(toolkit)}; or switch:",
-            steps,
+        return _found(
+            _obstacles.gpu_needs_newer_driver(gpu.name, gpu.compute, toolkit, driver),
+            or_else="; or switch:",
+            steps=steps,
         )
-    oldest = min(_capabilities(here.architectures), default=(0, 0))
-    kind = "gpu-too-old" if gpu.compute < oldest else "gpu-too-new"
-    return finding(
-        kind,
-        "error",
-        f"no kernel runs on {name}: {has}",
-        f"switch to {best.backend if best.backend not in {None, here.name} else 'cpu'}",
-        steps,
-    )
+    obstacle = _obstacles.gpu_without_code(here.name, gpu.name, gpu.compute, here.architectures)
+    other = best.backend if best.backend not in {None, here.name} else "cpu"
+    return _found(obstacle._replace(cure=f"switch to {other}"), steps=steps)
 
 
 def _is_native(facts: Facts, backend: str | None, gpu: NvidiaGpu) -> bool:
@@ -239,36 +213,27 @@ def _is_native(facts: Facts, backend: str | None, gpu: NvidiaGpu) -> bool:
     return cuda_fit(known.architectures, known.toolkit, driver, gpu.compute) == "native"
 
 
-def _capabilities(architectures: tuple[str, ...]) -> list[tuple[int, int]]:
-    digits = [re.match(r"[0-9]+", each) for each in architectures]
-    return [(int(each[0][:-1]), int(each[0][-1])) for each in digits if each]
-
-
 def _rocm(facts: Facts, here: Installed, best: Choice) -> Iterator[Finding]:
     rocm = facts.accelerators.rocm
     if rocm.folder is None:
-        yield finding(
-            "rocm-missing",
-            "error",
-            f"the {here.name} wheel needs ROCm's runtime, and it is not in /opt/rocm nor ROCM_PATH",
-            "install ROCm's runtime (rocm-hip-libraries), or switch the backend:",
-            _switch(facts, best, here),
+        yield _found(
+            _obstacles.rocm_missing(here.name),
+            or_else=", or switch the backend:",
+            steps=_switch(facts, best, here),
         )
     have, need = version_pair(rocm.version), here.toolkit
     if have and need and have[0] != need[0]:
         yield finding(
             "rocm-version",
             "warning",
-            f"the {here.name} wheel is built with ROCm {_dotted(need)}, here is ROCm {rocm.version}",
+            f"the {here.name} wheel is built with ROCm {dotted(need)}, here is ROCm {rocm.version}",
             f"install ROCm {need[0]}",
         )
     if not rocm.gpus:
-        yield finding(
-            "gpu-missing",
-            "error",
-            f"the {here.name} wheel is for AMD GPUs, and none answers",
-            "load the amdgpu kernel driver, join the groups render and video; or switch the backend:",
-            _switch(facts, best, here),
+        yield _found(
+            _obstacles.gpu_missing(here.name, "AMD"),
+            or_else="; or switch the backend:",
+            steps=_switch(facts, best, here),
         )
     for gpu in dict.fromkeys(rocm.gpus):
         name = f"{gpu.name} ({gpu.architecture})"
@@ -288,20 +253,12 @@ def _rocm(facts: Facts, here: Installed, best: Choice) -> Iterator[Finding]:
 
 def _vulkan(facts: Facts, here: Installed, best: Choice) -> Iterator[Finding]:
     vulkan = facts.accelerators.vulkan
+    windows = facts.system.name == "windows"
     if vulkan.loader is None:
-        yield finding(
-            "vulkan-missing",
-            "error",
-            f"the {here.name} wheel needs the Vulkan loader: {vulkan.problem}",
-            vulkan_cure(facts),
-        )
+        words = vulkan.problem or "not found"
+        yield _found(_obstacles.vulkan_missing(here.name, words, windows=windows))
     elif not any(each.kind != "cpu" for each in vulkan.devices):
-        yield finding(
-            "vulkan-no-gpu",
-            "error",
-            f"Vulkan shows no GPU ({vulkan.problem or 'only the CPU' if vulkan.devices else 'nothing'})",
-            vulkan_cure(facts),
-        )
+        yield _found(_obstacles.vulkan_without_gpu(windows=windows))
     if best.backend is not None and best.backend in _cuda_names(facts):
         yield finding(
             "better-backend",
@@ -316,16 +273,26 @@ def _cuda_names(facts: Facts) -> set[str]:
     return {each.name for each in facts.published.all if each.family == "cuda"}
 
 
+def _metal(facts: Facts, here: Installed, best: Choice) -> Iterator[Finding]:
+    del here, best
+    if facts.trial.problem is None and not any(
+        each.kind in _GPU_KINDS for each in facts.trial.devices
+    ):
+        yield _found(_obstacles.metal_without_gpu())
+
+
 def _modules(facts: Facts, here: Installed) -> Iterator[Finding]:
     for module, words in facts.trial.unused_modules:
-        cure, steps = missing_library(facts, words)
-        yield finding(
-            "module-not-loaded",
-            "error",
-            f"{module} does not load, so the {here.name} wheel computes on the CPU: {words}",
-            cure,
-            steps,
+        obstacle = _obstacles.module_not_loaded(
+            module,
+            words,
+            here.name,
+            facts.accelerators.runtime_packages,
+            windows=facts.system.name == "windows",
         )
+        again = obstacle.cure in {_obstacles.UNKNOWN_LIBRARY, _obstacles.REINSTALL}
+        steps = reinstall(facts) if again else add(facts, *obstacle.packages)
+        yield _found(obstacle, steps=steps)
 
 
 def _in_use(facts: Facts) -> Iterator[Finding]:
@@ -336,13 +303,16 @@ def _in_use(facts: Facts) -> Iterator[Finding]:
         names = ", ".join(f"{each.name} {each.description}" for each in gpus)
         yield finding("gpu-used", "ok", f"ggml computes on {names}")
     else:
-        yield finding(
-            "gpu-not-listed",
-            "warning",
-            "everything seems to be there, but ggml lists no GPU",
-            "run `python -m llama_cpp doctor --json` and report what it prints",
-        )
+        yield _found(_obstacles.gpu_not_listed(), "warning")
 
 
-def _dotted(version: tuple[int, int]) -> str:
-    return f"{version[0]}.{version[1]}"
+def _found(
+    obstacle: Obstacle,
+    level: str = "error",
+    but: str = "",
+    *,
+    or_else: str = "",
+    steps: tuple[Step, ...] = (),
+) -> Finding:
+    """Make a finding of what a program would be warned of, in the same words."""
+    return finding(obstacle.id, level, obstacle.message + but, obstacle.cure + or_else, steps)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
 import re
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llama_cpp._doctor.programs import ask, ask_json, find_program
+from llama_cpp._gpu_code import cuda_version
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +19,6 @@ _MIB = 1 << 20
 _QUERY = ("name", "driver_version", "memory.total", "memory.free", "compute_cap")
 # the loaders' words of Linux, macOS and Windows
 _NOT_THERE = ("no such file", "not found", "could not find")
-_RUNTIME = re.compile(r"nvidia-(cuda-runtime|cublas)(-cu[0-9]+)?")
 
 
 class NvidiaGpu(NamedTuple):
@@ -55,13 +54,6 @@ class Toolkit(NamedTuple):
     version: str
     folder: str
     has_compiler: bool
-
-
-class RuntimePackage(NamedTuple):
-    """A part of CUDA that came as a Python package."""
-
-    name: str
-    version: str
 
 
 NO_NVIDIA = Nvidia(None, None, (), None, None, None)
@@ -108,13 +100,6 @@ def _from_nvml(said: dict[str, Any]) -> Nvidia:
 def not_there(words: str) -> bool:
     """Return whether a loader says that a library is not there, rather than that it fails."""
     return any(each in words.lower() for each in _NOT_THERE)
-
-
-def cuda_version(number: object) -> tuple[int, int] | None:
-    """Return (12, 8) for cuda.h's 12080; None for anything that is no such number."""
-    if not isinstance(number, int) or number < 1000:
-        return None
-    return number // 1000, number % 1000 // 10
 
 
 def _ask_smi(smi: str) -> Nvidia:
@@ -214,16 +199,6 @@ def toolkit_header(folder: Path, name: str) -> str:
     """Return the text of a toolkit's header, also in conda's layout; empty where there is none."""
     places = [folder / "include", *sorted(folder.glob("targets/*/include"))]
     return next((text for place in places for text in [_read(place / name)] if text), "")
-
-
-def runtime_packages() -> tuple[RuntimePackage, ...]:
-    """Return the CUDA libraries that came as Python packages, sorted by name."""
-    found = set()
-    for distribution in importlib.metadata.distributions():
-        name = str(distribution.metadata["Name"] or "").lower().replace("_", "-")
-        if _RUNTIME.fullmatch(name):
-            found.add(RuntimePackage(name, distribution.version))
-    return tuple(sorted(found))
 
 
 def _resolved(path: Path) -> Path:

@@ -16,9 +16,10 @@ from llama_cpp._doctor.accelerators import (
     rocm,
     rocminfo_gpus,
 )
-from llama_cpp._doctor.nvidia import Toolkit, cuda_version, toolkit_header, toolkits
+from llama_cpp._doctor.nvidia import Toolkit, toolkit_header, toolkits
 from llama_cpp._doctor.system import system
 from llama_cpp._doctor.vulkan import driver_version
+from llama_cpp._gpu_code import cuda_version
 
 if TYPE_CHECKING:
     from pathlib import Path

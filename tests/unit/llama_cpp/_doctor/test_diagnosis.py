@@ -12,6 +12,7 @@ from llama_cpp._doctor.build_tools import Compiler, HostLimits, Tool
 from llama_cpp._doctor.facts import Facts, ModelFile
 from llama_cpp._doctor.findings import FINDINGS, finding
 from llama_cpp._doctor.installation import Distribution
+from llama_cpp._obstacles import RuntimePackage
 
 from .machines import (
     ALPINE,
@@ -166,6 +167,25 @@ MACHINES: list[tuple[str, Facts, list[str]]] = [
         ["error module-not-loaded"],
     ),
     (
+        "rpc-broken",
+        facts(trial=CPU_TRIAL._replace(unused_modules=(("libggml-rpc.so", "file too short"),))),
+        ["error rpc-not-loaded"],
+    ),
+    (
+        "rpc-broken-in-a-gpu-wheel",
+        facts(
+            "cu128",
+            nvidia=driver("12.8", H100),
+            trial=gpu_trial()._replace(unused_modules=(("libggml-rpc.so", "file too short"),)),
+        ),
+        ["error rpc-not-loaded"],
+    ),
+    (
+        "virtual-mac",
+        facts("metal", MAC, metal=True),
+        ["error metal-missing"],
+    ),
+    (
         "ggml-lists-no-gpu",
         facts("cu128", nvidia=driver("12.8", H100)),
         ["warning gpu-not-listed"],
@@ -186,7 +206,7 @@ MACHINES: list[tuple[str, Facts, list[str]]] = [
     (
         "metal-on-intel",
         facts("metal", INTEL_MAC, installation=wheel("metal", "macosx_12_0_arm64")),
-        ["error wrong-platform", "warning gpu-not-listed"],
+        ["error wrong-platform", "error metal-missing"],
     ),
     ("alpine", facts("cpu", ALPINE), []),
     (
@@ -518,7 +538,7 @@ def test_minor_version_compatibility_is_said_right() -> None:
     )
     newer = only(facts("cu130", nvidia=driver("12.8", H100)), "driver-too-old")
     assert newer.message == (
-        "the cu130 wheel is built with CUDA 13.0; driver 570.86.15 speaks CUDA 12.8 at most"
+        "the cu130 wheel is built with CUDA 13.0; the driver speaks CUDA 12.8 at most"
     )
     assert newer.cure.startswith("install NVIDIA's driver 580 or newer on the host ")
 
@@ -528,18 +548,18 @@ def test_minor_version_compatibility_is_said_right() -> None:
     [
         (
             "libcublas.so.12: cannot open shared object file",
-            "install CUDA 12's cublas",
-            ['pip install "nvidia-cublas-cu12"'],
+            "install CUDA 12's runtime and cuBLAS",
+            ['pip install "nvidia-cuda-runtime-cu12" "nvidia-cublas-cu12"'],
         ),
         (
             "libcublasLt.so.13: cannot open shared object file",
-            "install CUDA 13's cublasLt",
-            ['pip install "nvidia-cublas>=13,<14"'],
+            "install CUDA 13's runtime and cuBLAS",
+            ['pip install "nvidia-cuda-runtime>=13,<14" "nvidia-cublas>=13,<14"'],
         ),
         (
             "libcudart.so.12: cannot open shared object file",
-            "install CUDA 12's cudart",
-            ['pip install "nvidia-cuda-runtime-cu12"'],
+            "install CUDA 12's runtime and cuBLAS",
+            ['pip install "nvidia-cuda-runtime-cu12" "nvidia-cublas-cu12"'],
         ),
         (NO_CUDA, "install NVIDIA's driver on the host", []),
         ("libvulkan.so.1: cannot open shared object file", "install the loader and a driver", []),
@@ -556,6 +576,33 @@ def test_a_missing_library_has_a_package(words: str, cure: str, command: list[st
     )
     assert found.cure.startswith(cure)
     assert commands(machine, "module-not-loaded") == command
+
+
+def test_another_major_version_of_the_runtime_is_named() -> None:
+    words = "libcudart.so.13: cannot open shared object file: No such file or directory"
+    machine = facts(
+        "cu130",
+        nvidia=driver("13.0", H100),
+        trial=CPU_TRIAL._replace(unused_modules=(("libggml-cuda.so", words),)),
+        runtime_packages=(
+            RuntimePackage("nvidia-cublas-cu12", "12.8.3.14"),
+            RuntimePackage("nvidia-cuda-runtime-cu12", "12.8.57"),
+        ),
+    )
+    assert only(machine, "module-not-loaded").message == (
+        f"libggml-cuda.so does not load, so the cu130 wheel computes on the CPU: {words}; "
+        "nvidia-cublas-cu12 12.8.3.14, nvidia-cuda-runtime-cu12 12.8.57 cannot take its place: it "
+        "must be of the same major version"
+    )
+
+
+def test_a_broken_rpc_module_is_mended_by_the_same_wheel() -> None:
+    broken = CPU_TRIAL._replace(unused_modules=(("libggml-rpc.so", "file too short"),))
+    machine = facts(trial=broken)
+    assert only(machine, "rpc-not-loaded").message == (
+        "libggml-rpc.so does not load, so rpc_servers cannot be used: file too short"
+    )
+    assert commands(machine, "rpc-not-loaded")[0] == "pip uninstall -y llama-cpp-python"
 
 
 # ---- the source build: notes alone --------------------------------------------------------------

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from llama_cpp._doctor.installation import Distribution
-from llama_cpp._doctor.mending import add, driver_cure, rebuild, reinstall, vulkan_cure
+from llama_cpp._doctor.mending import add, rebuild, reinstall
 
-from .machines import SITE, WINDOWS, facts
+from .machines import SITE, facts
 
 URL = "file:///home/me/llama-cpp-python"
 
@@ -65,13 +65,3 @@ def test_poetry_and_pdm_have_no_pip_of_their_own(tool: str) -> None:
 )
 def test_one_more_package(tool: str, command: str) -> None:
     assert texts(add(facts(tool=tool), "x>=1")) == [command]
-
-
-def test_drivers_by_system() -> None:
-    assert driver_cure(facts("cpu", WINDOWS), ("525", "528")) == (
-        "install NVIDIA's driver 528 or newer (nvidia.com/drivers), then restart"
-    )
-    assert driver_cure(facts(), ("525", "528")).startswith(
-        "install NVIDIA's driver 525 or newer on the host (Debian: `sudo apt install nvidia-driver`;"
-    )
-    assert vulkan_cure(facts("cpu", WINDOWS)) == "install the GPU vendor's driver: it brings Vulkan"
