@@ -12,9 +12,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llama_cpp import _library, _remote, _rpc_server
+from llama_cpp import _gpu, _library, _remote, _rpc_server, _runtime
 from llama_cpp._build_info import build_info
 from llama_cpp._errors import LlamaError
+from llama_cpp._obstacles import dotted
 from llama_cpp._version import __version__
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def report() -> Report:
         LlamaError: the libraries are missing or cannot be loaded.
     """
     build = build_info()
+    failures, speaks = _library.module_failures(), _gpu.driver_cuda()
     return {
         "version": build.version if build else __version__,
         "python": f"{platform.python_implementation()} {platform.python_version()}",
@@ -43,7 +45,11 @@ def report() -> Report:
         "libraries": list(_library.libraries()),
         "cpu_variant": _library.cpu_variant(),
         "devices": [device._asdict() for device in _remote.devices()],
-        "unused_modules": dict(_library.module_failures()),
+        "modules": sorted({path.name for path in _library.modules().values()} - failures.keys()),
+        "unused_modules": dict(failures),
+        "runtime": list(_runtime.mapped()),
+        "driver_cuda": None if speaks is None else dotted(speaks),
+        "obstacles": [each._asdict() for each in _gpu.obstacles()],
         "system_info": _library.system_info(),
     }
 

@@ -73,7 +73,7 @@ def obstacles() -> tuple[Obstacle, ...]:
     for module, path in _library.modules().items():
         family = _MODULES.get(module)
         if family is not None:
-            backend = build.backend if build and build.backend != "source" else family
+            backend = build.backend if build else family
             words = failures.get(path.name)
             found += _judge(family, backend, build, path.name, words)
     return tuple(found)
@@ -132,6 +132,16 @@ def _cuda(backend: str, toolkit: tuple[int, int] | None, words: str | None) -> O
     except _cuda_driver.CudaDriverError as error:
         return _obstacles.driver_broken(str(error))
     return _obstacles.gpu_not_listed() if shown else None
+
+
+def driver_cuda() -> tuple[int, int] | None:
+    """Return the newest CUDA that the driver speaks; None without a driver or a module for it."""
+    if "ggml-cuda" not in _library.modules():
+        return None
+    try:
+        return _cuda_driver.cuda_version(_cuda_driver.load())
+    except OSError:
+        return None
 
 
 def _build() -> BuildInfo | None:

@@ -228,7 +228,9 @@ def module_not_loaded(
     message = f"{file} does not load, so the {backend} wheel computes on the CPU: {words}"
     cuda = _CUDA_LIBRARY.search(words)
     if cuda is None:
-        cure = _library_cure(words, windows=windows) or UNKNOWN_LIBRARY
+        damaged = "file too short" in words or "invalid ELF header" in words
+        cure = _library_cure(words, windows=windows)
+        cure = cure or (REINSTALL if damaged else UNKNOWN_LIBRARY)
         return Obstacle("module-not-loaded", message, cure)
     major, here = int(cuda["major"]), tuple(packages)
     there = {part for part, installed in map(_part, here) if installed == major}

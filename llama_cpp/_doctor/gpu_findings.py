@@ -74,6 +74,7 @@ def gpu_findings(facts: Facts) -> list[Finding]:
     judge = {"cuda": _cuda, "hip": _rocm, "vulkan": _vulkan, "metal": _metal}[here.family]
     found += judge(facts, here, best)
     found += _modules(facts, here)
+    found += _warned_of(facts, here, best, {each.id for each in found})
     if not any(each.level in {"warning", "error"} for each in found):
         found += _in_use(facts)
     return found
@@ -293,6 +294,14 @@ def _modules(facts: Facts, here: Installed) -> Iterator[Finding]:
         again = obstacle.cure in {_obstacles.UNKNOWN_LIBRARY, _obstacles.REINSTALL}
         steps = reinstall(facts) if again else add(facts, *obstacle.packages)
         yield _found(obstacle, steps=steps)
+
+
+def _warned_of(facts: Facts, here: Installed, best: Choice, said: set[str]) -> Iterator[Finding]:
+    """Yield what the trial met and the facts alone do not show, as where only libcuda answers."""
+    for each in facts.trial.obstacles:
+        if each.id not in said:
+            steps = add(facts, *each.packages) or _switch(facts, best, here)
+            yield _found(each, steps=steps)
 
 
 def _in_use(facts: Facts) -> Iterator[Finding]:

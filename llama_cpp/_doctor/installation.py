@@ -14,6 +14,7 @@ from urllib.request import url2pathname
 from llama_cpp._build_info import BuildInfo, build_info
 from llama_cpp._doctor.programs import ask_json
 from llama_cpp._errors import LlamaError
+from llama_cpp._obstacles import Obstacle
 from llama_cpp._version import __version__
 
 NAME = "llama-cpp-python"
@@ -90,6 +91,10 @@ class Trial(NamedTuple):
     """Backend modules that did not load: file name and the loader's own words."""
     llama_cpp: str | None
     """llama.cpp's own version."""
+    runtime: tuple[str, ...] = ()
+    """Where CUDA's or ROCm's libraries came from."""
+    obstacles: tuple[Obstacle, ...] = ()
+    """What a program that asks for a GPU is warned of."""
 
 
 def installation() -> Installation:
@@ -134,6 +139,11 @@ def trial() -> Trial:
         ),
         unused_modules=tuple(sorted(said["unused_modules"].items())),
         llama_cpp=said["llama_cpp"],
+        runtime=tuple(said["runtime"]),
+        obstacles=tuple(
+            Obstacle(each["id"], each["message"], each["cure"], tuple(each["packages"]))
+            for each in said["obstacles"]
+        ),
     )
 
 

@@ -200,6 +200,7 @@ def _installed(facts: Facts) -> list[tuple[str, str]]:
         ("device", f"{each.name}, {each.description}, {_memory(each.memory_total)}")
         for each in facts.trial.devices
     ]
+    rows += [("runtime", path) for path in facts.trial.runtime]
     rows += [("not loaded", f"{name}: {words}") for name, words in facts.trial.unused_modules]
     return rows
 
