@@ -32,7 +32,7 @@ _RUNTIMES = ("cudart", "cublas", "amdhip64", "rocblas", "hipblas")
 _CUDA = (("cudart", "cuda_runtime"), ("cublasLt", "cublas"), ("cublas", "cublas"))
 
 
-class _Library(NamedTuple):
+class Library(NamedTuple):
     """One library of a runtime."""
 
     name: str
@@ -42,7 +42,7 @@ class _Library(NamedTuple):
 
 
 # the driver brings amdhip64
-_ROCM_DLLS = (_Library("rocblas.dll", ()), _Library("hipblas.dll", ()))
+_ROCM_DLLS = (Library("rocblas.dll", ()), Library("hipblas.dll", ()))
 
 
 def prepare(folder: Path, module: str) -> list[object]:
@@ -90,7 +90,7 @@ def supply(words: str) -> bool:
     name = words.partition(":")[0].strip()
     if not misses_rocm(name):
         return False
-    for place in places(_Library(name, ()), (), rocm_folders(os.environ)):
+    for place in places(Library(name, ()), (), rocm_folders(os.environ)):
         with suppress(OSError):
             ctypes.CDLL(str(place))
             return True
@@ -108,17 +108,17 @@ def has_driver(module: str) -> bool:
     return True
 
 
-def cuda_libraries(major: int) -> tuple[_Library, ...]:
+def cuda_libraries(major: int, *, windows: bool = _WINDOWS) -> tuple[Library, ...]:
     """Return CUDA's libraries of a major version, each before those that need it."""
-    if _WINDOWS:
+    if windows:
         # CUDA 13 has a folder per CPU
         together = ("nvidia/cu13/bin/x86_64", "nvidia/cu13/bin") if major >= 13 else ()
         return tuple(
-            _Library(f"{name}64_{major}.dll", (*together, f"nvidia/{part}/bin"))
+            Library(f"{name}64_{major}.dll", (*together, f"nvidia/{part}/bin"))
             for name, part in _CUDA
         )
     return tuple(
-        _Library(
+        Library(
             f"lib{name}.so.{major}",
             (f"nvidia/cu{major}/lib",) if major >= 13 else (f"nvidia/{part}/lib",),
         )
@@ -126,12 +126,12 @@ def cuda_libraries(major: int) -> tuple[_Library, ...]:
     )
 
 
-def cuda_folders(environment: Mapping[str, str]) -> tuple[Path, ...]:
+def cuda_folders(environment: Mapping[str, str], *, windows: bool = _WINDOWS) -> tuple[Path, ...]:
     """Return the library folders of the toolkit that ``CUDA_PATH`` or ``CUDA_HOME`` names."""
     roots = [
         Path(environment[name]) for name in ("CUDA_PATH", "CUDA_HOME") if environment.get(name)
     ]
-    if _WINDOWS:
+    if windows:
         return tuple(root / name for root in roots for name in ("bin/x64", "bin"))
     return tuple(
         folder
@@ -140,16 +140,18 @@ def cuda_folders(environment: Mapping[str, str]) -> tuple[Path, ...]:
     )
 
 
-def rocm_folders(environment: Mapping[str, str], opt: Path = _OPT) -> tuple[Path, ...]:
+def rocm_folders(
+    environment: Mapping[str, str], opt: Path = _OPT, *, windows: bool = _WINDOWS
+) -> tuple[Path, ...]:
     """Return the library folders of ROCm: ``ROCM_PATH``, ``HIP_PATH``, then /opt/rocm*."""
     named = [Path(environment[name]) for name in ("ROCM_PATH", "HIP_PATH") if environment.get(name)]
-    if _WINDOWS:
+    if windows:
         return tuple(root / "bin" for root in named)
     newest_first = sorted(opt.glob("rocm-*"), reverse=True)
     return tuple(root / "lib" for root in (*named, opt / "rocm", *newest_first))
 
 
-def places(library: _Library, path: Sequence[str], folders: Sequence[Path]) -> Iterator[Path]:
+def places(library: Library, path: Sequence[str], folders: Sequence[Path]) -> Iterator[Path]:
     """Yield the files of a library: those of its wheel on the import path, then in folders."""
     for entry in path:
         for inside in library.folders:
@@ -204,7 +206,7 @@ def _major(folder: Path) -> int | None:
     return toolkit[0] if toolkit else None
 
 
-def _beside(folder: Path, library: _Library) -> Iterator[Path]:
+def _beside(folder: Path, library: Library) -> Iterator[Path]:
     """Yield where the module's RUNPATH finds a library: $ORIGIN, and the wheels beside."""
     if _WINDOWS:  # has no RUNPATH
         return

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 import pytest
 
 from ci.interpreters import find_interpreters
+from tests.gpu_machine import Machine, Parts, compile_parts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -484,8 +485,9 @@ def test_a_gpu_module_that_does_not_load_names_the_package(
     assert ids(record) == ["driver-missing", "module-not-loaded"]
     (finding,) = [each for each in record["findings"] if each["id"] == "module-not-loaded"]
     assert "libcublas.so.12: cannot open shared object file" in finding["message"]
+    packages = '"nvidia-cuda-runtime-cu12" "nvidia-cublas-cu12"'
     assert finding["steps"] == [
-        {"kind": "command", "text": 'pip install "nvidia-cublas-cu12"', "path": None}
+        {"kind": "command", "text": f"pip install {packages}", "path": None}
     ]
 
 
@@ -633,3 +635,65 @@ def test_usage(cpu: Installed, tmp_path: Path, arguments: tuple[str, ...], messa
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.fixture(scope="module")
+def parts(libraries: Path, tmp_path_factory: pytest.TempPathFactory) -> Parts:
+    return compile_parts(tmp_path_factory.mktemp("parts"), libraries)
+
+
+_WARNED = (
+    "import json, sys, warnings, llama_cpp\n"
+    "from llama_cpp import _gpu\n"
+    "with warnings.catch_warnings(record=True) as caught:\n"
+    "    warnings.simplefilter('always')\n"
+    "    llama_cpp.Llama(sys.argv[1], n_gpu_layers=-1, n_threads=1, verbose=False).close()\n"
+    "print(json.dumps([str(each.message) for each in caught]))\n"
+)
+
+
+@pytest.mark.build
+@pytest.mark.parametrize(
+    ("answers", "identifier"),
+    [
+        (None, "driver-missing"),
+        ({"FAKE_CUDA": "13000"}, "driver-too-old"),
+        ({}, "module-not-loaded"),
+        ({"FAKE_INIT": "999", "runtime": "yes"}, "driver-broken"),
+        ({"FAKE_GPUS": "61", "runtime": "yes"}, "gpu-too-old"),
+        ({"CUDA_VISIBLE_DEVICES": "-1", "runtime": "yes"}, "gpu-hidden"),
+    ],
+)
+def test_a_program_is_warned_in_the_words_of_the_doctor(
+    fresh: Installed,
+    parts: Parts,
+    libraries: Path,
+    tiny: Path,
+    tmp_path: Path,
+    answers: dict[str, str] | None,
+    identifier: str,
+) -> None:
+    machine = Machine(folder=tmp_path, parts=parts, libraries=libraries, major=99)
+    machine.put_wheel(fresh.site)
+    if answers is not None:
+        machine.put_driver(**{name: each for name, each in answers.items() if name != "runtime"})
+        if "runtime" in answers:
+            machine.put_runtime(fresh.site)
+    kept = {name: os.environ[name] for name in KEPT if name in os.environ}
+    done = subprocess.run(
+        [fresh.python, "-c", _WARNED, tiny / "llama-f32.gguf"],
+        cwd=tmp_path,
+        env={**kept, **machine.environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    (warning,) = json.loads(done.stdout)
+    record = fresh.doctor(tmp_path, machine.environment)
+    (finding,) = [each for each in record["findings"] if each["id"] == identifier]
+    assert finding["level"] == "error"
+    assert f": {finding['message']}. The model runs on the CPU. To change that: " in warning
+    commands = [step["text"] for step in finding["steps"]]
+    if identifier == "module-not-loaded":
+        assert f"`{commands[0]}`" in warning

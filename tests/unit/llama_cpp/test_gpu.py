@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.gpu_machine import Machine, Parts, compile_library, compile_parts
+
 from .conftest import REPOSITORY
-from .gpu_machine import Machine, Parts, compile_library, compile_parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable

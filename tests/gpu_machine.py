@@ -2,7 +2,7 @@
 
 They are small shared libraries, compiled once: a driver that answers what its environment says; the
 runtime, empty but for its names; and a module that needs both, lists the driver's GPUs as ggml's
-devices, and has no memory to give. ``tests/unit`` and ``tests/integration`` share them.
+devices, and has no memory to give.
 """
 
 from __future__ import annotations
@@ -223,11 +223,16 @@ class Machine:
         for file in self.libraries.glob("*.so"):
             if "cpu" in file.name or file.name in {"libggml-base.so", "libggml.so", "libllama.so"}:
                 (lib / file.name).symlink_to(file)
-        if module:
-            shutil.copy(self.parts.modules[self.major], lib)
-        info = {"backend": f"cu{self.major}0", "toolkit": f"CUDA {self.major}.0.88", **info}
-        (lib.parent / "_build_info.json").write_text(json.dumps({**BUILD_INFO, **info}))
         self.environment["LLAMA_CPP_LIB_PATH"] = str(lib)
+        self.put_wheel(self.site, module=module, **info)
+
+    def put_wheel(self, site: Path, *, module: bool = True, **info: object) -> None:
+        """Put the module and its record of the build to the libraries in a site-packages."""
+        package = site / "llama_cpp"
+        if module:
+            shutil.copy(self.parts.modules[self.major], package / "lib")
+        info = {"backend": f"cu{self.major}0", "toolkit": f"CUDA {self.major}.0.88", **info}
+        (package / "_build_info.json").write_text(json.dumps({**BUILD_INFO, **info}))
 
     def put_driver(self, **answers: object) -> None:
         """Put the driver where the loader finds it; answers are its environment."""
