@@ -11,7 +11,7 @@ import zipfile
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import builds, imports, machine, rebuild, results, speed, tables
+from bench import builds, gpu_imports, imports, machine, rebuild, results, speed, tables
 from bench.models import Shape, model_files
 from bench.worker import Libraries
 from ci import paths
@@ -32,6 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
         {
             "speed": _speed,
             "import": _import,
+            "gpu-import": _gpu_import,
             "rebuild": _rebuild,
             "requests": _requests,
             "catalogue": _catalogue,
@@ -149,6 +150,50 @@ def _import(options: argparse.Namespace, progress: Progress) -> None:
         )
         rows.append((moment, f"{ours * 1000:.0f} ms against {theirs * 1000:.0f} ms"))
     progress.summary("import and size", rows)
+
+
+def _gpu_import(options: argparse.Namespace, progress: Progress) -> None:
+    cpu = read_wheel(_wheel(options.wheel))
+    wheels = [read_wheel(path) for path in options.gpu_wheels or _gpu_wheels(cpu.path)]
+    with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
+        progress.step(f"installing {len(wheels) + 1} wheels and what they require")
+        packages = [
+            imports.install(name, str(wheel.version), wheel.path, Path(scratch, name))
+            for wheel in (cpu, *wheels)
+            for name in [wheel.version.local or wheel.path.name]
+        ]
+        date, load = datetime.now(UTC), machine.load_average()
+        timed = imports.measure(packages, rounds=options.rounds, progress=progress)
+        content = gpu_imports.report(
+            timed,
+            packages,
+            date=date,
+            circumstances={
+                "system": platform.platform(),
+                "python": platform.python_version(),
+                "load_average": {"before": load, "after": machine.load_average()},
+            },
+        )
+    _finish("gpu-import", content, options, progress)
+    base, *others = (package.name for package in packages)
+    rows = []
+    for name in others:
+        ratio = timed.ratio("import", name, base)
+        met = ratio <= gpu_imports.GOAL_RATIO
+        rows.append((f"import, {name} : {base} ≤ {gpu_imports.GOAL_RATIO}", _verdict(ratio, met)))
+        rows.append((f"load, {name} : {base}", f"{timed.ratio('libraries', name, base):.3f}"))
+    progress.summary("import of a GPU wheel", rows)
+
+
+def _gpu_wheels(cpu: Path) -> list[Path]:
+    tag = cpu.name.partition("-py3-")[2]
+    found = sorted(set(cpu.parent.glob(f"llama_cpp_python-*-py3-{tag}")) - {cpu})
+    if not found:
+        raise UsageError(
+            f"{cpu.parent} holds no GPU wheel for the platform of {cpu.name}",
+            cure="run `nox -s build -- --backend vulkan`, or name one with --gpu-wheel",
+        )
+    return found
 
 
 def _rebuild(options: argparse.Namespace, progress: Progress) -> None:
@@ -305,6 +350,20 @@ def _parser() -> argparse.ArgumentParser:
             verb.add_argument(
                 "--threads", type=int, default=2, help="threads of each contender (default 2)"
             )
+    text = "import and load time of GPU wheels beside the CPU wheel, where there is no GPU"
+    several = verbs.add_parser("gpu-import", help=text, description=text)
+    several.add_argument("--wheel", type=Path, help="the CPU wheel (default: the one in dist/)")
+    several.add_argument(
+        "--gpu-wheel",
+        dest="gpu_wheels",
+        type=Path,
+        action="append",
+        help="a GPU wheel; may be repeated (default: all of the platform beside the CPU wheel)",
+    )
+    several.add_argument("--rounds", type=int, default=25, help="default %(default)s")
+    several.add_argument(
+        "--out", type=Path, default=results.FOLDER, help="folder of the result (bench/results)"
+    )
     again = verbs.add_parser("rebuild", help="a build with an empty compiler cache, then warm ones")
     again.add_argument(
         "--out", type=Path, default=results.FOLDER, help="folder of the result (bench/results)"

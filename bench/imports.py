@@ -59,6 +59,7 @@ class Installed:
     title: str
     wheel: Path
     python: Path
+    programs: Mapping[Moment, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,9 +82,9 @@ class Timed:
         """Return the spread of one package's seconds."""
         return spread(self.extra_s[name][moment])
 
-    def ratio(self, moment: Moment) -> float:
-        """Return how many times longer the other package takes, by the medians."""
-        return self.spread(THEIRS, moment).median / self.spread(OURS, moment).median
+    def ratio(self, moment: Moment, name: str = THEIRS, base: str = OURS) -> float:
+        """Return how many times longer a package takes than another, by the medians."""
+        return self.spread(name, moment).median / self.spread(base, moment).median
 
 
 def sdist_wheel(mirror: Mirror, *, jobs: int, progress: Progress) -> Path:
@@ -145,7 +146,8 @@ def install(name: str, title: str, wheel: Path, folder: Path) -> Installed:
         raise NetworkError(
             f"{wheel.name} could not be installed: {error.what}", cure="check pip's index-url"
         ) from error
-    return Installed(name=name, title=title, wheel=wheel, python=python)
+    programs = _PROGRAMS.get(name, _PROGRAMS[OURS])
+    return Installed(name=name, title=title, wheel=wheel, python=python, programs=programs)
 
 
 def measure(packages: Sequence[Installed], *, rounds: int, progress: Progress) -> Timed:
@@ -163,7 +165,7 @@ def measure(packages: Sequence[Installed], *, rounds: int, progress: Progress) -
         for moment in MOMENTS:
             for package in packages:
                 start = _seconds(package, "pass")
-                whole = _seconds(package, _PROGRAMS[package.name][moment])
+                whole = _seconds(package, package.programs[moment])
                 if number:
                     bare.append(start)
                     extra[package.name][moment].append(whole - start)
@@ -191,9 +193,24 @@ def _environment(folder: Path) -> Path:
     return folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 
+def devices(package: Installed) -> tuple[str, ...]:
+    """Return the names of what a package of ours computes on here.
+
+    Raises:
+        BuildError: it cannot be imported.
+    """
+    said = _run(package, "import llama_cpp; print(*(each.name for each in llama_cpp.devices()))")
+    return tuple(said.split())
+
+
 def _seconds(package: Installed, program: str) -> float:
-    env = {name: value for name, value in os.environ.items() if not name.startswith(_CLEAN)}
     start = time.perf_counter()
+    _run(package, program)
+    return time.perf_counter() - start
+
+
+def _run(package: Installed, program: str) -> str:
+    env = {name: value for name, value in os.environ.items() if not name.startswith(_CLEAN)}
     call = subprocess.run(
         [package.python, "-c", program],
         env=env,
@@ -203,14 +220,13 @@ def _seconds(package: Installed, program: str) -> float:
         encoding="utf-8",
         check=False,
     )
-    passed = time.perf_counter() - start
     if call.returncode != 0:
         printed = "".join(f"\n  | {line}" for line in call.stderr.splitlines()[-10:])
         raise BuildError(
             f"{package.title}: `{program}` ended with exit code {call.returncode}{printed}",
             cure="run `nox -s smoke`: it says what the wheel lacks",
         )
-    return passed
+    return call.stdout
 
 
 def report(
@@ -237,7 +253,7 @@ def report(
                 "wheel_bytes": sizes[package.name].file_bytes,
                 "unpacked_bytes": sizes[package.name].content_bytes,
                 "library_files": sizes[package.name].libraries,
-                "programs": dict(_PROGRAMS[package.name]),
+                "programs": dict(package.programs),
                 "seconds": {
                     moment: timed.spread(package.name, moment).rounded(4) for moment in MOMENTS
                 },

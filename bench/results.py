@@ -90,6 +90,29 @@ class ImportResult(TypedDict):
     ratio: dict[str, float]
 
 
+class GpuPackageResult(TypedDict):
+    """One wheel in ``gpu-import.json``."""
+
+    version: str
+    wheel_bytes: int
+    devices: list[str]
+    seconds: dict[str, Numbers]
+
+
+class GpuImportResult(TypedDict):
+    """What the table shows of ``gpu-import.json``."""
+
+    date: str
+    cpu: str
+    python: str
+    rounds: int
+    base: str
+    packages: dict[str, GpuPackageResult]
+    ratio: dict[str, dict[str, float]]
+    goal_ratio: float
+    met: bool
+
+
 class RebuildResult(TypedDict):
     """What the table shows of ``rebuild.json``."""
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from bench.results import (
     FOLDER,
     CatalogueResult,
+    GpuImportResult,
     ImportResult,
     RebuildResult,
     RequestsResult,
@@ -24,13 +25,16 @@ _END = "<!-- end of the generated part -->"
 
 def render_table(folder: Path = FOLDER) -> str:
     """Return the generated part of ``bench/README.md``, without an end of line."""
-    parts = (
+    parts = [
         speed_text(read("speed", SpeedResult, folder)),
         import_text(read("import", ImportResult, folder)),
         rebuild_text(read("rebuild", RebuildResult, folder)),
         requests_text(read("requests", RequestsResult, folder)),
         catalogue_text(read("catalogue", CatalogueResult, folder)),
-    )
+    ]
+    # needs finished GPU wheels, which take a toolkit each
+    if (folder / "gpu-import.json").is_file():
+        parts.insert(2, gpu_import_text(read("gpu-import", GpuImportResult, folder)))
     return "\n\n".join(parts)
 
 
@@ -141,6 +145,41 @@ def import_text(result: ImportResult) -> str:
         _row(["library files", str(wheel["library_files"]), str(sdist["library_files"]), ""]),
     ]
     return "\n".join([head, "", *rows])
+
+
+def gpu_import_text(result: GpuImportResult) -> str:
+    """Return the paragraph and the table of ``gpu-import.json``."""
+    base = result["base"]
+    shown = sorted({name for each in result["packages"].values() for name in each["devices"]})
+    head = (
+        f"Import of GPU wheels beside the {base} wheel, {result['date'][:10]}, {result['cpu']}, Python"
+        f" {result['python']}, medians of {result['rounds']} rounds with a warm disk cache, on top of"
+        f" the bare interpreter; devices here: {', '.join(shown)}."
+    )
+    rows = [
+        _row(["", "wheel", "`import llama_cpp`", "ratio", "… and its libraries", "ratio"]),
+        _row(["---", "--:", "--:", "--:", "--:", "--:"]),
+    ]
+    for name, package in result["packages"].items():
+        cells = [name, f"{package['wheel_bytes'] / 1e6:.1f} MB"]
+        for moment in ("import", "libraries"):
+            cells.append(f"{package['seconds'][moment]['median'] * 1000:.1f} ms")
+            cells.append("" if name == base else f"{result['ratio'][name][moment]:.2f}")
+        rows.append(_row(cells))
+    most = max(ratio["import"] for ratio in result["ratio"].values())
+    goals = [
+        _row(["goal", "at most", "measured", "met"]),
+        _row(["---", "--:", "--:", "---"]),
+        _row(
+            [
+                f"import, GPU wheel : {base} wheel",
+                f"{result['goal_ratio']:.2f}",
+                f"{most:.2f}",
+                "yes" if result["met"] else "**no**",
+            ]
+        ),
+    ]
+    return "\n".join([head, "", *rows, "", *goals])
 
 
 def _row(cells: list[str]) -> str:

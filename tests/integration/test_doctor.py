@@ -659,9 +659,7 @@ _WARNED = (
         (None, "driver-missing"),
         ({"FAKE_CUDA": "13000"}, "driver-too-old"),
         ({}, "module-not-loaded"),
-        ({"FAKE_INIT": "999", "runtime": "yes"}, "driver-broken"),
         ({"FAKE_GPUS": "61", "runtime": "yes"}, "gpu-too-old"),
-        ({"CUDA_VISIBLE_DEVICES": "-1", "runtime": "yes"}, "gpu-hidden"),
     ],
 )
 def test_a_program_is_warned_in_the_words_of_the_doctor(

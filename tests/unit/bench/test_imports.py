@@ -32,3 +32,7 @@ def test_size_counts_bytes_and_libraries(tmp_path: Path) -> None:
         archive.writestr("package/lib/liba.so.0", b"123")
         archive.writestr("package/lib/b.dll", b"1")
     assert size(wheel) == Size(file_bytes=wheel.stat().st_size, content_bytes=12, libraries=3)
+
+
+def test_ratio_between_any_two() -> None:
+    assert TIMED.ratio("import", OURS, THEIRS) == pytest.approx(0.04)
