@@ -49,6 +49,15 @@ def load() -> ctypes.CDLL:
     return ctypes.CDLL(LIBRARY)
 
 
+def is_there() -> bool:
+    """Return whether the driver's CUDA library loads; the driver is not started for that."""
+    try:
+        load()
+    except OSError:
+        return False
+    return True
+
+
 def has_kernel_driver() -> bool:
     """Return whether the driver's half in the kernel is loaded (Linux)."""
     return _KERNEL_DRIVER.exists()

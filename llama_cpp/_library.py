@@ -40,6 +40,8 @@ _PREFIXES = ("lib", "") if sys.platform == "win32" else ("lib",)
 _DEVICE_TYPES = ("CPU", "GPU", "IGPU", "ACCEL", "META")
 # modules that need a runtime beside their driver
 _WITH_RUNTIME = ("ggml-cuda", "ggml-hip")
+# AMD's driver in the kernel
+_KERNEL_FUSION_DRIVER = Path("/dev/kfd")
 # ROCm's libraries that a module names, and those that these name
 _MOST_LIBRARIES = 16
 
@@ -326,15 +328,23 @@ def _load() -> Functions:
     return lib
 
 
+def _has_driver(module: str) -> bool:
+    if module == "ggml-hip":
+        return sys.platform == "win32" or _KERNEL_FUSION_DRIVER.exists()
+    from llama_cpp import _cuda_driver  # noqa: PLC0415 - nothing that a CPU wheel needs
+
+    return _cuda_driver.is_there()
+
+
 def _load_backends(lib: Functions, folder: Path) -> None:
     module = next((name for name in _WITH_RUNTIME if _find(folder, name) is not None), None)
-    if module is None:
+    if module is None or not _has_driver(module):
         lib.ggml_backend_load_all_from_path(os.fsencode(folder))
         return
-    from llama_cpp import _runtime  # noqa: PLC0415 - nothing that a CPU wheel needs
+    from llama_cpp import _runtime  # noqa: PLC0415 - nothing that a CPU needs
 
     _kept.extend(_runtime.prepare(folder, module))
-    if module == "ggml-hip" and _runtime.has_driver(module):
+    if module == "ggml-hip":
         path = cast("Path", _find(folder, module))
         for _ in range(_MOST_LIBRARIES):
             failure = _load_module(lib, path)

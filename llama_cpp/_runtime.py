@@ -3,7 +3,7 @@
 The module's own RUNPATH finds the runtime's wheels beside this package. Where they are in another
 folder of the import path (user site, ``--target``, PYTHONPATH, an editable install), or in a CUDA
 toolkit alone, they are mapped here by full path: the loader then takes them by their name.
-Needs no environment variable, and does nothing where there is no driver.
+Needs no environment variable. For who has a driver: where there is none, nothing is to be mapped.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 _WINDOWS = sys.platform == "win32"
-_KFD = Path("/dev/kfd")
 _OPT = Path("/opt")
 _RUNTIMES = ("cudart", "cublas", "amdhip64", "rocblas", "hipblas")
 # with the folder of their wheel up to CUDA 12
@@ -56,7 +55,7 @@ def prepare(folder: Path, module: str) -> list[object]:
         What has to be kept as long as the libraries are in use.
     """
     major = _major(folder)
-    if major is None or not has_driver(module):
+    if major is None:
         return []
     if module == "ggml-cuda":
         libraries, folders = cuda_libraries(major), cuda_folders(os.environ)
@@ -95,17 +94,6 @@ def supply(words: str) -> bool:
             ctypes.CDLL(str(place))
             return True
     return False
-
-
-def has_driver(module: str) -> bool:
-    """Return whether there is a driver for a module, without starting it."""
-    if module == "ggml-hip":
-        return _WINDOWS or _KFD.exists()
-    try:
-        _cuda_driver.load()
-    except OSError:
-        return False
-    return True
 
 
 def cuda_libraries(major: int, *, windows: bool = _WINDOWS) -> tuple[Library, ...]:

@@ -416,3 +416,44 @@ def test_a_gpu_without_code_computes_nothing_either_where_none_was_asked_for(
     machine.put_runtime(machine.site)
     silent = run_python(_LOAD_TWICE, str(model_file), "0", **machine.environment)
     assert (silent.code, silent.output, silent.error) == (0, "", "")
+
+
+def info(machine: Machine) -> dict[str, Any]:
+    """Return what ``python -m llama_cpp`` says on a machine."""
+    done = subprocess.run(
+        [sys.executable, "-m", "llama_cpp", "--json"],
+        cwd=REPOSITORY,
+        env=machine.variables(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    record: dict[str, Any] = json.loads(done.stdout)
+    return record
+
+
+def test_info_says_what_is_in_use_and_from_where(machine: Machine) -> None:
+    machine.put_driver()
+    machine.put_runtime(machine.folder / "other")
+    machine.environment["PYTHONPATH"] = str(machine.folder / "other")
+    record = info(machine)
+    assert (record["modules"], record["unused_modules"]) == (["libggml-cuda.so"], {})
+    place = machine.folder / "other/nvidia/cu13/lib"
+    assert record["runtime"] == [
+        str(place / f"lib{name}.so.13") for name in ("cublas", "cublasLt", "cudart")
+    ]
+    assert (record["driver_cuda"], record["obstacles"]) == ("13.0", [])
+
+
+def test_info_says_why_not(machine: Machine) -> None:
+    record = info(machine)
+    assert (record["modules"], list(record["unused_modules"])) == ([], ["libggml-cuda.so"])
+    assert (record["runtime"], record["driver_cuda"]) == ([], None)
+    (obstacle,) = record["obstacles"]
+    assert obstacle == {
+        "id": "driver-missing",
+        "message": "the cu130 wheel needs NVIDIA's driver, and there is none; it computes on the CPU",
+        "cure": INSTALL_DRIVER,
+        "packages": [],
+    }
