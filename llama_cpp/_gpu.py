@@ -94,8 +94,7 @@ def _judge(
         yield _obstacles.rocm_missing(backend)
     elif family == "vulkan" and ("libvulkan" in words or "vulkan-1" in words):
         yield _obstacles.vulkan_missing(backend, words, windows=_WINDOWS)
-    elif family == "vulkan" and "returned NULL" in words:
-        # ggml-vulkan's own way to say that there is no instance, or no device
+    elif _obstacles.shows_no_gpu(file, words):
         yield _obstacles.vulkan_without_gpu(windows=_WINDOWS)
     else:
         packages = _runtime.packages()

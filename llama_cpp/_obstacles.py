@@ -281,6 +281,11 @@ def misses_rocm(words: str) -> bool:
     return _ROCM_LIBRARY.search(words) is not None
 
 
+def shows_no_gpu(file: str, words: str) -> bool:
+    """Return whether a module loads and then says itself that there is no GPU, as Vulkan's does."""
+    return "ggml-vulkan" in file and "ggml_backend_init returned NULL" in words
+
+
 def is_runtime_package(name: str) -> bool:
     """Return whether a Python package is a part of CUDA that a wheel of ours loads."""
     return _RUNTIME.fullmatch(name) is not None

@@ -284,6 +284,8 @@ def _metal(facts: Facts, here: Installed, best: Choice) -> Iterator[Finding]:
 
 def _modules(facts: Facts, here: Installed) -> Iterator[Finding]:
     for module, words in facts.trial.unused_modules:
+        if _obstacles.shows_no_gpu(module, words):
+            continue
         obstacle = _obstacles.module_not_loaded(
             module,
             words,

@@ -72,5 +72,5 @@ def test_without_a_driver_it_computes_on_the_cpu_and_ends_well(
     assert (text, devices) == (" lifts the fog ", "['CPU']")
     (message,) = messages
     assert message.startswith(
-        "n_gpu_layers=-1, but there is no GPU to compute on: libggml-vulkan.so "
+        "n_gpu_layers=-1, but there is no GPU to compute on: Vulkan shows no GPU. "
     )

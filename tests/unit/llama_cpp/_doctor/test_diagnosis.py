@@ -12,7 +12,7 @@ from llama_cpp._doctor.build_tools import Compiler, HostLimits, Tool
 from llama_cpp._doctor.facts import Facts, ModelFile
 from llama_cpp._doctor.findings import FINDINGS, finding
 from llama_cpp._doctor.installation import Distribution
-from llama_cpp._obstacles import RuntimePackage
+from llama_cpp._obstacles import RuntimePackage, gpu_without_code
 
 from .machines import (
     ALPINE,
@@ -284,6 +284,28 @@ MACHINES: list[tuple[str, Facts, list[str]]] = [
         "vulkan-cpu-device-alone",
         facts("vulkan", vulkan=Vulkan("libvulkan.so.1", (LLVMPIPE,), None)),
         ["error vulkan-no-gpu"],
+    ),
+    (
+        "vulkan-without-a-driver",
+        facts(
+            "vulkan",
+            vulkan=Vulkan("libvulkan.so.1", (), "vkCreateInstance gave -9"),
+            trial=CPU_TRIAL._replace(
+                unused_modules=(("libggml-vulkan.so", "ggml_backend_init returned NULL"),)
+            ),
+        ),
+        ["error vulkan-no-gpu"],
+    ),
+    (
+        "warned-of-what-only-the-program-meets",
+        facts(
+            "cu128",
+            nvidia=driver("12.8", source="libcuda"),
+            trial=CPU_TRIAL._replace(
+                obstacles=(gpu_without_code("cu128", "GTX 780", (3, 5), ("50", "90")),)
+            ),
+        ),
+        ["error gpu-too-old"],
     ),
     (
         "vulkan-on-nvidia",
