@@ -391,11 +391,13 @@ def _context_error(params: ContextParams, log: tuple[str, ...]) -> LlamaError:
     lacking = shortage(log)
     if lacking is None:
         return LlamaError(f"llama.cpp cannot make {what}; its own words follow", log=log)
-    cure = (
-        "choose a smaller n_ctx or n_ubatch, a smaller type_k and type_v, or fewer n_gpu_layers for "
-        "the model"
+    smaller = "choose a smaller n_ctx or n_ubatch, or smaller types for type_k and type_v"
+    text = shortage_text(
+        lacking,
+        _library.devices(),
+        on_gpu=f"{smaller}, or load the model with fewer n_gpu_layers",
+        on_cpu=smaller,
     )
-    text = shortage_text(lacking, _library.devices(), cure)
     return LlamaError(f"{what} does not fit: {text}. llama.cpp's own words follow", log=log)
 
 

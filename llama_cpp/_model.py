@@ -307,11 +307,14 @@ def _load_error(path: Path, params: ModelParams, log: tuple[str, ...]) -> ModelL
     lacking = shortage(log)
     if lacking is None:
         return ModelLoadError(f"llama.cpp cannot load {path}; its own words follow", log=log)
-    cure = (
-        f"keep fewer layers there (n_gpu_layers is {params.n_gpu_layers}), close other programs "
-        "that use it, or take a smaller model or a stronger quantisation"
+    smaller = "or take a smaller model or a stronger quantisation"
+    text = shortage_text(
+        lacking,
+        _library.devices(),
+        on_gpu=f"keep fewer layers there (n_gpu_layers is {params.n_gpu_layers}), close other "
+        f"programs that use it, {smaller}",
+        on_cpu=f"close other programs, {smaller}",
     )
-    text = shortage_text(lacking, _library.devices(), cure)
     return ModelLoadError(f"{path} does not fit: {text}. llama.cpp's own words follow", log=log)
 
 

@@ -42,21 +42,21 @@ def shortage(lines: Iterable[str]) -> Shortage | None:
     return None
 
 
-def shortage_text(found: Shortage, devices: Sequence[Device], cure: str) -> str:
+def shortage_text(found: Shortage, devices: Sequence[Device], *, on_gpu: str, on_cpu: str) -> str:
     """Return how much was wanted of which device, how much it has, and what to do.
 
     Args:
         found: what did not fit.
-        devices: what there is to compute on, asked after the failure: all of it is free again.
-        cure: what to do about a GPU's memory.
+        devices: what there is to compute on, asked after the failure.
+        on_gpu: what to do about a GPU's memory.
+        on_cpu: what to do about the machine's own.
     """
     device = next((each for each in devices if each.name == found.device), None)
-    if device is None or device.kind == "CPU":
-        cure = "close other programs, or take a smaller model or a stronger quantisation"
+    cure = on_cpu if device is None or device.kind == "CPU" else on_gpu
     text = f"{found.device} did not give {_size(found.wanted)} of memory in one piece"
     if device is not None and device.memory_total:
         free, total = _size(device.memory_free), _size(device.memory_total)
-        text += f" ({free} of {total} are free while nothing of this is loaded)"
+        text += f" ({free} of {total} are free without it)"
     return f"{text}; {cure}"
 
 

@@ -297,8 +297,8 @@ def test_too_little_memory(machine: Machine, ask: Callable[[Machine], dict[str, 
     head, _, tail = text.partition(" does not fit: ")
     assert head.endswith("llama-f32.gguf")
     assert tail == (
-        "CUDA0 did not give 0.2 MiB of memory in one piece (3.0 MiB of 8.0 MiB are free while nothing "
-        "of this is loaded); keep fewer layers there (n_gpu_layers is -1), close other programs that "
+        "CUDA0 did not give 0.2 MiB of memory in one piece (3.0 MiB of 8.0 MiB are free without "
+        "it); keep fewer layers there (n_gpu_layers is -1), close other programs that "
         "use it, or take a smaller model or a stronger quantisation. llama.cpp's own words follow"
     )
 

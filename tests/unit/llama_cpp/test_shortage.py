@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import re
+import sys
+from typing import TYPE_CHECKING
+
 import pytest
 
 from llama_cpp._library import Device
 from llama_cpp._shortage import Shortage, shortage, shortage_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from .conftest import Outcome
 
 GIB = 1 << 30
 
@@ -59,28 +69,49 @@ DEVICES = (
             "CUDA0",
             13 * GIB,
             (
-                "CUDA0 did not give 13.0 GiB of memory in one piece (2.0 GiB of 80.0 GiB are free while "
-                "nothing of this is loaded); lower it"
+                "CUDA0 did not give 13.0 GiB of memory in one piece (2.0 GiB of 80.0 GiB are free "
+                "without it); lower it"
             ),
         ),
         (
             "CPU",
             64 * GIB,
             (
-                "CPU did not give 64.0 GiB of memory in one piece (8.0 GiB of 16.0 GiB are free while "
-                "nothing of this is loaded); close other programs, or take a smaller model or a stronger "
-                "quantisation"
+                "CPU did not give 64.0 GiB of memory in one piece (8.0 GiB of 16.0 GiB are free "
+                "without it); close others"
             ),
         ),
         (
             "CUDA_Host",
             300 << 20,
-            (
-                "CUDA_Host did not give 300.0 MiB of memory in one piece; close other programs, or take a "
-                "smaller model or a stronger quantisation"
-            ),
+            "CUDA_Host did not give 300.0 MiB of memory in one piece; close others",
         ),
     ],
 )
 def test_text(device: str, wanted: int, text: str) -> None:
-    assert shortage_text(Shortage(device, wanted), DEVICES, "lower it") == text
+    found = Shortage(device, wanted)
+    assert shortage_text(found, DEVICES, on_gpu="lower it", on_cpu="close others") == text
+
+
+# less than the cache of such a context, more than everything before it
+LIMITED = """
+import resource, sys, llama_cpp
+llama_cpp.devices()
+pages = int(open("/proc/self/statm").read().split()[0])
+limit = pages * resource.getpagesize() + (800 << 20)
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+llama_cpp.Llama(sys.argv[1], n_ctx=4_000_000, n_threads=1, verbose=False)
+"""
+
+
+@pytest.mark.build
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the address space as Linux does")
+def test_a_context_that_does_not_fit(model_file: Path, run_python: Callable[..., Outcome]) -> None:
+    outcome = run_python(LIMITED, str(model_file))
+    assert outcome.code == 1
+    assert re.sub(r"[0-9.]+ GiB", "N GiB", outcome.last_line) == (
+        "llama_cpp._errors.LlamaError: a context of 4000000 tokens does not fit: CPU did not give 976.6 "
+        "MiB of memory in one piece (N GiB of N GiB are free without it); choose "
+        "a smaller n_ctx or n_ubatch, or smaller types for type_k and type_v. llama.cpp's own words "
+        "follow"
+    )
