@@ -143,6 +143,18 @@ def gpu_without_code(
     )
 
 
+def amd_gpu_without_code(
+    backend: str, gpu: str, architecture: str, architectures: tuple[str, ...]
+) -> Obstacle:
+    """The wheel has no machine code for an AMD GPU; there is no PTX to fall back on."""
+    return Obstacle(
+        "gpu-too-old",
+        f"no kernel runs on {gpu} ({architecture}): the {backend} wheel has "
+        f"{', '.join(architectures)}",
+        SELECT,
+    )
+
+
 def gpu_needs_newer_driver(
     gpu: str, compute: tuple[int, int], toolkit: tuple[int, int], speaks: tuple[int, int]
 ) -> Obstacle:

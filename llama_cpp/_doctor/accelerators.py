@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from llama_cpp._amd_driver import RocmGpu, kernel_gpus
 from llama_cpp._doctor.nvidia import Nvidia, Toolkit, nvidia, toolkits
 from llama_cpp._doctor.programs import ask, ask_json, find_program
 from llama_cpp._gpu_code import hides_gpus
@@ -22,14 +23,6 @@ if TYPE_CHECKING:
 # PCI-SIG's numbers
 _VENDORS = {"0x10de": "NVIDIA", "0x1002": "AMD", "0x8086": "Intel"}
 _DISPLAY = "0x03"
-
-
-class RocmGpu(NamedTuple):
-    """One AMD GPU that the kernel's compute driver knows."""
-
-    name: str
-    architecture: str
-    """``gfx1100`` …"""
 
 
 class Rocm(NamedTuple):
@@ -122,18 +115,6 @@ def rocminfo_gpus(output: str) -> tuple[RocmGpu, ...]:
         if values.get("Device Type") == "GPU":
             name = values.get("Marketing Name") or values.get("Name", "")
             found.append(RocmGpu(name, values.get("Name", "")))
-    return tuple(found)
-
-
-def kernel_gpus(root: Path) -> tuple[RocmGpu, ...]:
-    """Return the GPUs of Linux's amdkfd driver, which needs no program of ROCm's."""
-    found = []
-    for node in sorted((root / "sys/class/kfd/kfd/topology/nodes").glob("*/properties")):
-        target = re.search(r"^gfx_target_version ([0-9]+)$", _read(node), re.MULTILINE)
-        number = int(target[1]) if target else 0
-        if number:  # 110001 is gfx1101, 90010 is gfx90a: steps are hexadecimal
-            major, minor, step = number // 10000, number // 100 % 100, number % 100
-            found.append(RocmGpu("AMD GPU", f"gfx{major}{minor:x}{step:x}"))
     return tuple(found)
 
 

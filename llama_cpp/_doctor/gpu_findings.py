@@ -243,13 +243,12 @@ def _rocm(facts: Facts, here: Installed, best: Choice) -> Iterator[Finding]:
         elif rocm_fit(here.architectures, gpu.architecture):
             yield finding("gpu-fits", "ok", f"{name}: the {here.name} wheel has code for it")
         else:
-            yield finding(
-                "gpu-too-old",
-                "error",
-                f"no kernel runs on {name}: the wheel has {', '.join(here.architectures)}",
-                f"switch to {best.backend or 'cpu'}",
-                _switch(facts, best, here),
+            obstacle = _obstacles.amd_gpu_without_code(
+                here.name, gpu.name, gpu.architecture, here.architectures
             )
+            other = best.backend if best.backend not in {None, here.name} else "cpu"
+            steps = _switch(facts, best, here)
+            yield _found(obstacle._replace(cure=f"switch to {other}"), steps=steps)
 
 
 def _vulkan(facts: Facts, here: Installed, best: Choice) -> Iterator[Finding]:

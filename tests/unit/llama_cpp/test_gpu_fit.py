@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from llama_cpp._amd_driver import RocmGpu
 from llama_cpp._build_info import BuildInfo
 from llama_cpp._cuda_driver import Gpu
-from llama_cpp._gpu_fit import architectures_of, judge
+from llama_cpp._gpu_fit import architectures_of, judge, judge_amd
 
 BUILD = BuildInfo(
     backend="cu130",
@@ -49,3 +50,25 @@ def test_a_plain_architecture_has_ptx_in_a_build_of_ones_own() -> None:
     assert architectures_of(BUILD) == BUILD.gpu_architectures
     own = BUILD._replace(backend="source", gpu_architectures=("86",))
     assert architectures_of(own) == ("86", "86-virtual")
+
+
+ROCM = BUILD._replace(
+    backend="rocm7x", toolkit="ROCm 7.0.2", gpu_architectures=("gfx1100", "gfx90a")
+)
+OLD, NEW = RocmGpu("RX 580", "gfx803"), RocmGpu("RX 7900 XTX", "gfx1100")
+
+
+@pytest.mark.parametrize(
+    ("build", "gpus", "found"),
+    [
+        (ROCM, [OLD], "gfx803"),
+        (ROCM, [OLD, OLD, RocmGpu("APU", "gfx90c")], "gfx803, gfx90c"),
+        (ROCM, [OLD, NEW], None),
+        (ROCM, [], None),
+        (ROCM._replace(gpu_architectures=()), [OLD], None),
+        (ROCM._replace(gpu_architectures=("gfx9-4-generic",)), [OLD], None),
+    ],
+    ids=["too-old", "all-of-three", "one-of-two", "no-kernel-driver", "unrecorded", "generic"],
+)
+def test_judge_amd(build: BuildInfo, gpus: list[RocmGpu], found: str | None) -> None:
+    assert judge_amd(build, gpus) == found

@@ -17,6 +17,7 @@ ALL = [
     _obstacles.gpu_missing("cu130", "NVIDIA"),
     _obstacles.gpu_missing("rocm7x", "AMD"),
     _obstacles.gpu_without_code("cu130", "GTX 1080", (6, 1), ("75", "80")),
+    _obstacles.amd_gpu_without_code("rocm7x", "RX 580", "gfx803", ("gfx1100",)),
     _obstacles.gpu_needs_newer_driver("GB10", (12, 1), (13, 2), (13, 0)),
     _obstacles.rocm_missing("rocm7x"),
     _obstacles.vulkan_missing("vulkan", "libvulkan.so.1: no", windows=False),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from llama_cpp._amd_driver import RocmGpu
 from llama_cpp._build_info import BuildInfo
-from llama_cpp._doctor.accelerators import Accelerators, Rocm, RocmGpu, Vulkan, VulkanDevice
+from llama_cpp._doctor.accelerators import Accelerators, Rocm, Vulkan, VulkanDevice
 from llama_cpp._doctor.backends import Backend, Backends
 from llama_cpp._doctor.build_tools import BuildTools, Compiler, HostLimits, Tool
 from llama_cpp._doctor.facts import Facts
