@@ -328,7 +328,8 @@ def _load() -> Functions:
     return lib
 
 
-def _has_driver(module: str) -> bool:
+def has_driver(module: str) -> bool:
+    """Return whether there is a driver for ``ggml-cuda`` or ``ggml-hip``, without starting it."""
     if module == "ggml-hip":
         return sys.platform == "win32" or _KERNEL_FUSION_DRIVER.exists()
     from llama_cpp import _cuda_driver  # noqa: PLC0415 - nothing that a CPU wheel needs
@@ -338,7 +339,7 @@ def _has_driver(module: str) -> bool:
 
 def _load_backends(lib: Functions, folder: Path) -> None:
     module = next((name for name in _WITH_RUNTIME if _find(folder, name) is not None), None)
-    if module is None or not _has_driver(module):
+    if module is None or not has_driver(module):
         lib.ggml_backend_load_all_from_path(os.fsencode(folder))
         return
     from llama_cpp import _runtime  # noqa: PLC0415 - nothing that a CPU needs
