@@ -170,7 +170,9 @@ def left_out() -> dict[int, Obstacle]:
 def modules() -> dict[str, Path]:
     """Return the backend modules in the folder: ``ggml-cuda`` → its file; not the CPU's."""
     load()
-    found = {stem(path.name): path for path in sorted(_folder_in_use().glob(f"*ggml-*{_MODULE_SUFFIX}"))}
+    found = {
+        stem(path.name): path for path in sorted(_folder_in_use().glob(f"*ggml-*{_MODULE_SUFFIX}"))
+    }
     return {
         name: path
         for name, path in found.items()
