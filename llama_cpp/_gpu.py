@@ -29,9 +29,12 @@ def warn_without_gpu(n_gpu_layers: int) -> None:
     """Warn, once per process, that layers were asked onto a GPU and there is none to take them.
 
     A GPU that is left out while another computes is told as well.
+
+    Args:
+        n_gpu_layers: how many; not 0.
     """
     global _warned  # noqa: PLW0603 - once per process
-    if n_gpu_layers == 0 or _warned:
+    if _warned:
         return
     with _lock:
         none = not any(device.kind in _GPU_KINDS for device in _library.devices())
@@ -88,9 +91,13 @@ def _judge(
         if obstacle is not None:
             yield obstacle
             return
-    if words is None:
+    if family == "hip" and not _library.has_driver("ggml-hip"):
         yield _no_device(family, backend)
-    elif family == "hip" and _obstacles.misses_rocm(words):
+        if words is not None and not _runtime.has_rocm():
+            yield _obstacles.rocm_missing(backend)
+    elif words is None:
+        yield _no_device(family, backend)
+    elif family == "hip" and _obstacles.misses_rocm(words) and not _runtime.has_rocm():
         yield _obstacles.rocm_missing(backend)
     elif family == "vulkan" and ("libvulkan" in words or "vulkan-1" in words):
         yield _obstacles.vulkan_missing(backend, words, windows=_WINDOWS)

@@ -170,8 +170,9 @@ def left_out() -> dict[int, Obstacle]:
 def modules() -> dict[str, Path]:
     """Return the backend modules in the folder: ``ggml-cuda`` → its file; not the CPU's."""
     load()
-    files = sorted(_folder_in_use().glob(f"*ggml-*{_MODULE_SUFFIX}"))
-    found = {stem(path.name): path for path in files}
+    found = {
+        stem(path.name): path for path in sorted(_folder_in_use().glob(f"*ggml-*{_MODULE_SUFFIX}"))
+    }
     return {
         name: path
         for name, path in found.items()
@@ -329,7 +330,8 @@ def _load() -> Functions:
     return lib
 
 
-def _has_driver(module: str) -> bool:
+def has_driver(module: str) -> bool:
+    """Return whether there is a driver for ``ggml-cuda`` or ``ggml-hip``, without starting it."""
     if module == "ggml-hip":
         return sys.platform == "win32" or _KERNEL_FUSION_DRIVER.exists()
     from llama_cpp import _cuda_driver  # noqa: PLC0415 - nothing that a CPU wheel needs
@@ -339,7 +341,7 @@ def _has_driver(module: str) -> bool:
 
 def _load_backends(lib: Functions, folder: Path) -> None:
     module = next((name for name in _WITH_RUNTIME if _find(folder, name) is not None), None)
-    if module is None or not _has_driver(module):
+    if module is None or not has_driver(module):
         lib.ggml_backend_load_all_from_path(os.fsencode(folder))
         return
     from llama_cpp import _runtime  # noqa: PLC0415 - nothing that a CPU needs

@@ -10,7 +10,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from llama_cpp import _abi, _gpu, _library, _log, _remote
+from llama_cpp import _abi, _library, _log, _remote
 from llama_cpp._arguments import check_integer
 from llama_cpp._errors import LlamaError, ModelLoadError, ValidationError
 from llama_cpp._gguf import check_file
@@ -125,7 +125,9 @@ class Model(_Owner):
         check_file(self.path)
         self._lib = lib = _library.load()
         self._servers = _remote.connect(params.rpc_servers) if params.rpc_servers else ()
-        if not self._servers:
+        if params.n_gpu_layers and not self._servers:
+            from llama_cpp import _gpu  # noqa: PLC0415 - for who asks for a GPU
+
             _gpu.warn_without_gpu(params.n_gpu_layers)
         native = lib.llama_model_default_params()
         if (devices := _remote.choose(self._servers)) is not None:

@@ -23,7 +23,7 @@ _CUDA_LIBRARY = re.compile(
 )
 _CUDA_PARTS = {"cudart": "cuda-runtime", "cublas": "cublas", "cublasLt": "cublas"}
 _RUNTIME = re.compile(r"nvidia-(cuda-runtime|cublas)(?:-cu(?P<major>[0-9]+))?")
-_ROCM_LIBRARY = re.compile(r"amdhip64|rocblas|hipblas")
+_ROCM_LIBRARY = re.compile(r"amdhip64|rocblas|hipblas|rocsolver|hsa-runtime64|amd_comgr")
 
 
 class Obstacle(NamedTuple):

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, cast
 
 from llama_cpp import _abi, _library, _log
 from llama_cpp._errors import LlamaError, ModelLoadError, ValidationError
-from llama_cpp._obstacles import rpc_not_loaded
 from llama_cpp._relay import Address, Relay, ServerError, count_devices, greet
 
 if TYPE_CHECKING:
@@ -80,6 +79,10 @@ def function(name: str) -> Callable[..., object]:
         failures = _library.module_failures()
         for file, words in failures.items():
             if "ggml-rpc" in file:
+                from llama_cpp._obstacles import (  # noqa: PLC0415 - seldom
+                    rpc_not_loaded,
+                )
+
                 broken = rpc_not_loaded(file, words)
                 raise LlamaError(f"{broken.message}; {broken.cure}")
         raise LlamaError(

@@ -19,7 +19,7 @@ from llama_cpp import _cuda_driver
 from llama_cpp._build_info import build_info, version_pair
 from llama_cpp._errors import LlamaError
 from llama_cpp._images import mapped_images, stem
-from llama_cpp._obstacles import RuntimePackage, is_runtime_package, misses_rocm
+from llama_cpp._obstacles import RuntimePackage, is_runtime_package
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -87,7 +87,7 @@ def supply(words: str) -> bool:
         words: the loader's, such as ``libamdhip64.so.6: cannot open shared object file``.
     """
     name = words.partition(":")[0].strip()
-    if not misses_rocm(name):
+    if not name.startswith("lib") or "/" in name:
         return False
     for place in places(Library(name, ()), (), rocm_folders(os.environ)):
         with suppress(OSError):
@@ -137,6 +137,11 @@ def rocm_folders(
         return tuple(root / "bin" for root in named)
     newest_first = sorted(opt.glob("rocm-*"), reverse=True)
     return tuple(root / "lib" for root in (*named, opt / "rocm", *newest_first))
+
+
+def has_rocm() -> bool:
+    """Return whether ROCm's runtime is in a folder where it is looked for."""
+    return any(any(folder.glob("*amdhip64*")) for folder in rocm_folders(os.environ))
 
 
 def places(library: Library, path: Sequence[str], folders: Sequence[Path]) -> Iterator[Path]:

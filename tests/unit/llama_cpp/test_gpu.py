@@ -362,13 +362,66 @@ def test_no_vulkan(machine: Machine, ask: Callable[[Machine], dict[str, Any]]) -
     )
 
 
+no_rocm = pytest.mark.skipif(
+    any(Path(place).exists() for place in ("/dev/kfd", "/opt/rocm")), reason="there is ROCm here"
+)
+
+
+@no_rocm
 def test_no_rocm(machine: Machine, ask: Callable[[Machine], dict[str, Any]]) -> None:
     needed = "libamdhip64.so.99"
     put_module(machine, "libggml-hip.so", needed, backend="rocm7x", toolkit="ROCm 7.0.2")
     assert on_the_cpu(ask(machine)) == (
-        "the rocm7x wheel needs ROCm's runtime, and it is not in /opt/rocm nor ROCM_PATH. The model "
-        "runs on the CPU. To change that: install ROCm's runtime (rocm-hip-libraries)"
+        "the rocm7x wheel is for AMD GPUs, and none answers; the rocm7x wheel needs ROCm's runtime, "
+        "and it is not in /opt/rocm nor ROCM_PATH. The model runs on the CPU. To change that: load the "
+        "amdgpu kernel driver, join the groups render and video; install ROCm's runtime "
+        "(rocm-hip-libraries)"
     )
+
+
+ROCM_MODULE = r"""
+#include <stddef.h>
+int hip(void); int blas(void);
+static const char *name(void *self) { return "ROCm"; }
+static size_t count(void *self) { return 0; }
+static void *none(void *self, const char *wanted) { return NULL; }
+static struct { int version; void *name, *count, *get, *proc, *context; } own =
+  {2, name, count, NULL, none, NULL};
+void *ggml_backend_init(void) { hip(); blas(); return &own; }
+"""
+
+
+@no_rocm
+def test_rocm_is_found_by_the_names_that_the_module_misses(
+    machine: Machine, run_python: Callable[..., Outcome]
+) -> None:
+    rocm = machine.folder / "rocm 7"
+    hip = compile_library(rocm / "lib/libamdhip64.so.99", "int hip(void) { return 0; }")
+    blas = compile_library(rocm / "lib/librocblas.so.98", "int blas(void) { return 0; }")
+    lib = machine.site / "llama_cpp/lib"
+    (lib / "libggml-cuda.so").unlink()
+    compile_library(lib / "libggml-hip.so", ROCM_MODULE, hip, blas)
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom llama_cpp import _gpu, _library, _runtime\n"
+        # the driver's device, which is on no machine without an AMD GPU
+        "_library._KERNEL_FUSION_DRIVER = Path(sys.argv[1])\n"
+        "print(_library.module_failures(), [each.id for each in _gpu.obstacles()])\n"
+        "print(*_runtime.mapped(), sep='\\n')\n"
+    )
+    environment = {**machine.environment, "ROCM_PATH": str(rocm)}
+    outcome = run_python(code, str(rocm), **environment)
+    assert (outcome.code, outcome.error) == (0, "")
+    assert outcome.output.splitlines() == ["{} ['gpu-missing']", str(hip), str(blas)]
+    # without the driver none of it is mapped
+    outcome = run_python(code, str(rocm / "none"), **environment)
+    assert outcome.output.splitlines()[0].startswith(
+        "{'libggml-hip.so': 'libamdhip64.so.99: cannot"
+    )
+    assert outcome.output.rstrip().endswith("['gpu-missing']")
+    for file in (hip, blas):
+        file.unlink()
+    outcome = run_python(code, str(rocm), **environment)
+    assert outcome.output.rstrip().endswith("['rocm-missing']")
 
 
 def test_a_damaged_module(machine: Machine, ask: Callable[[Machine], dict[str, Any]]) -> None:
