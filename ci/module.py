@@ -236,7 +236,12 @@ def assemble(cpu: Wheel, module: Module, target: Target, version: Version, out: 
                 f"{cpu.path.name} has a {name} already", cure="give the plain CPU wheel"
             )
         files[place] = data
-    info = {**module.build_info, "backend": target.backend.name, "version": str(version)}
+    info = {
+        **module.build_info,
+        "backend": target.backend.name,
+        "version": str(version),
+        "compiler": _compilers(cpu, module, target),
+    }
     files[_BUILD_INFO] = (json.dumps(info, indent=2) + "\n").encode()
     metadata = f"llama_cpp_python-{version}.dist-info/METADATA"
     files[metadata] = _with_requirements(files[metadata], target.requirements)
@@ -244,6 +249,16 @@ def assemble(cpu: Wheel, module: Module, target: Target, version: Version, out: 
     path = out / f"llama_cpp_python-{version}-py3-none-{target.wheel_tag}.whl"
     write_wheel(path, files)
     return path
+
+
+def _compilers(cpu: Wheel, module: Module, target: Target) -> str:
+    """Return the compiler of the CPU part, and that of the module where it is another one."""
+    one = str(json.loads(cpu.files[_BUILD_INFO]).get("compiler"))
+    other = module.build_info["compiler"]
+    if one == other:
+        return one
+    (stem,) = target.family.modules
+    return f"{one}; {stem}: {other}"
 
 
 def _with_requirements(metadata: bytes, requirements: tuple[str, ...]) -> bytes:

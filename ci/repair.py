@@ -101,6 +101,7 @@ def _finish(repaired: Path, target: Target, out: Path) -> Path:
         llama_cpp_version=info["llama_cpp_version"],
         llama_cpp_commit=info["llama_cpp_commit"],
         compiler=info["compiler"],
+        toolkit=info["toolkit"],
     ).encode()
     finished = out / f"llama_cpp_python-{wheel.version}-{tag}.whl"
     write_wheel(finished, files)

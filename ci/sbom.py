@@ -62,14 +62,40 @@ PARTS = (
         source="vendor/hash/xxhash/LICENSE",
     ),
 )
-# the C++ runtime that zig links into each library
-_LIBCXX = ("libc++", "Apache-2.0 WITH LLVM-exception", "https://libcxx.llvm.org")
+# the C++ runtime that a compiler links into each library, by the compiler
+_RUNTIMES = {
+    "zig": ("libc++", "Apache-2.0 WITH LLVM-exception", "https://libcxx.llvm.org"),
+    "gcc": ("libstdc++", "GPL-3.0-or-later WITH GCC-exception-3.1", "https://gcc.gnu.org"),
+}
+# what a toolkit's headers and device libraries put into a module, by the toolkit
+_TOOLKITS = {
+    "CUDA": (
+        ("cccl", "Apache-2.0 WITH LLVM-exception", "https://github.com/NVIDIA/cccl"),
+        ("cuda", "LicenseRef-NVIDIA-CUDA-EULA", "https://docs.nvidia.com/cuda/eula/"),
+    ),
+    "ROCm": (
+        ("rocm-device-libs", "NCSA", "https://github.com/ROCm/llvm-project"),
+        ("hip", "MIT", "https://github.com/ROCm/rocm-systems"),
+    ),
+    "Vulkan SDK": (
+        ("vulkan-headers", "Apache-2.0 OR MIT", "https://github.com/KhronosGroup/Vulkan-Headers"),
+        ("spirv-headers", "MIT", "https://github.com/KhronosGroup/SPIRV-Headers"),
+    ),
+}
 
 
 def render_sbom(
-    *, version: str, llama_cpp_version: str | None, llama_cpp_commit: str | None, compiler: str
+    *,
+    version: str,
+    llama_cpp_version: str | None,
+    llama_cpp_commit: str | None,
+    compiler: str,
+    toolkit: str | None = None,
 ) -> str:
-    """Return the document as JSON; no serial number, no date: the same wheel, the same bytes."""
+    """Return the document as JSON; no serial number, no date: the same wheel, the same bytes.
+
+    ``compiler`` and ``toolkit`` are those of the build info.
+    """
     root = Component(
         name="llama-cpp-python",
         version=version,
@@ -89,8 +115,13 @@ def render_sbom(
         external_references=[_vcs("https://github.com/ggml-org/llama.cpp")],
     )
     parts = [(part.name, part.licence, part.url) for part in PARTS]
-    if compiler.startswith("zig"):
-        parts.append(_LIBCXX)
+    parts += [part for name, part in _RUNTIMES.items() if name in compiler]
+    parts += [
+        part
+        for name, more in _TOOLKITS.items()
+        if (toolkit or "").startswith(name)
+        for part in more
+    ]
     components = [
         Component(
             name=name,

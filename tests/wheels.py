@@ -150,7 +150,7 @@ def write_built_wheel(folder: Path, target: Target, *, marker: str = "") -> Path
         {
             "llama_cpp/__init__.py": f'marker = "{marker}"\n',
             # the spaces are CMake's
-            "llama_cpp/_build_info.json": f'{{\n  "backend" : "{backend}",\n'
+            "llama_cpp/_build_info.json": f'{{\n  "backend" : "{backend}",\n  "compiler" : "zig 0.17.0",\n'
             f'  "llama_cpp_commit" : "{COMMIT}",\n'
             f'  "llama_cpp_version" : "0.5.0-dev",\n  "version" : "{version}"\n}}\n',
             **{
@@ -160,7 +160,7 @@ def write_built_wheel(folder: Path, target: Target, *, marker: str = "") -> Path
             f"{info}/sboms/llama-cpp-python.cdx.json": f"{json.dumps(bom, indent=2)}\n",
         },
         version=version,
-        platform=platform.wheel_tag,
+        platform=target.wheel_tag,
     )
     write_report(wheel, backend=backend, platform=platform.name)
     return wheel

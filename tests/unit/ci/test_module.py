@@ -28,6 +28,7 @@ def info(backend: str) -> dict[str, object]:
         "backend": "as it was compiled",
         "version": "as it was compiled",
         "llama_cpp_commit": COMMIT,
+        "compiler": "gcc 10.2.1" if backend.startswith("cu") else "zig 0.17.0",
         "toolkit": f"stand-in for {backend}",
     }
 
@@ -46,16 +47,18 @@ def module_of(target: Target) -> Module:
 
 
 @pytest.mark.parametrize(
-    ("backend", "platform", "library"),
+    ("backend", "platform", "library", "compiler"),
     [
-        ("vulkan", "manylinux_x86_64", "libggml-vulkan.so"),
-        ("vulkan", "manylinux_aarch64", "libggml-vulkan.so"),
-        ("vulkan", "win_amd64", "ggml-vulkan.dll"),
-        ("cu128", "manylinux_x86_64", "libggml-cuda.so"),
-        ("metal", "macosx_arm64", "libggml-metal.so"),
+        ("vulkan", "manylinux_x86_64", "libggml-vulkan.so", "zig 0.17.0"),
+        ("vulkan", "manylinux_aarch64", "libggml-vulkan.so", "zig 0.17.0"),
+        ("vulkan", "win_amd64", "ggml-vulkan.dll", "zig 0.17.0"),
+        ("cu128", "manylinux_x86_64", "libggml-cuda.so", "zig 0.17.0; ggml-cuda: gcc 10.2.1"),
+        ("metal", "macosx_arm64", "libggml-metal.so", "zig 0.17.0"),
     ],
 )
-def test_one_module_more(tmp_path: Path, backend: str, platform: str, library: str) -> None:
+def test_one_module_more(
+    tmp_path: Path, backend: str, platform: str, library: str, compiler: str
+) -> None:
     target = TABLE.target(backend, platform)
     cpu = read_wheel(write_built_wheel(tmp_path, TABLE.target("cpu", platform)))
     path = put_together(cpu, target, tmp_path / "out")
@@ -69,6 +72,7 @@ def test_one_module_more(tmp_path: Path, backend: str, platform: str, library: s
         **info(backend),
         "backend": backend,
         "version": f"0.3.100+{backend}",
+        "compiler": compiler,
     }
     assert made.metadata.get_all("Requires-Dist", []) == list(target.requirements)
     sbom = json.loads(made.files[f"{made.dist_info}/sboms/llama-cpp-python.cdx.json"])

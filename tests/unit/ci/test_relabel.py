@@ -25,6 +25,7 @@ from tests.wheels import COMMIT, write_built_wheel, write_report
 TABLE = load_table()
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 LINUX = "manylinux_2_17_x86_64"
+CUDA_LINUX = "manylinux_2_31_x86_64"
 OLD = "llama_cpp_python-0.3.100+cpu.dist-info"
 NEW = "llama_cpp_python-0.3.100+auto.dist-info"
 SBOM = "sboms/llama-cpp-python.cdx.json"
@@ -89,6 +90,7 @@ def test_everything_that_names_the_version_names_the_new_one(tmp_path: Path) -> 
         "llama_cpp_commit": COMMIT,
         "llama_cpp_version": "0.5.0-dev",
         "version": "0.3.100+auto",
+        "compiler": "zig 0.17.0",
     }
     assert not [name for name, data in wheel.files.items() if b"0.3.100+cpu" in data]
 
@@ -147,7 +149,7 @@ def test_a_variant_says_what_variantlib_would_say(tmp_path: Path) -> None:
 
     wheel = relabelled(copy, tmp_path / "out")
 
-    assert wheel.path.name == f"llama_cpp_python-0.3.100+auto-py3-none-{LINUX}-cu126.whl"
+    assert wheel.path.name == f"llama_cpp_python-0.3.100+auto-py3-none-{CUDA_LINUX}-cu126.whl"
     assert (wheel.variant, wheel.label) == ("cu126", "auto")
     version = VariantProperty(namespace="nvidia", feature="cuda_version_lower_bound", value="12.6")
     providers = {
@@ -238,12 +240,12 @@ def test_the_report_is_the_source_s_and_names_it(tmp_path: Path) -> None:
     wheel = read_wheel(made.path)
     assert json.loads(report_path(made.path).read_bytes()) == {
         **proof,
-        "wheel": f"llama_cpp_python-0.3.100+auto-py3-none-{LINUX}-cu126.whl",
+        "wheel": f"llama_cpp_python-0.3.100+auto-py3-none-{CUDA_LINUX}-cu126.whl",
         "sha256": wheel.sha256,
         "size": wheel.size,
         "backend": "auto",
         "source": {
-            "wheel": f"llama_cpp_python-0.3.100+cu126-py3-none-{LINUX}.whl",
+            "wheel": f"llama_cpp_python-0.3.100+cu126-py3-none-{CUDA_LINUX}.whl",
             "sha256": copy.source.sha256,
             "payload": "the same libraries and modules; only labels differ",
         },
@@ -358,7 +360,12 @@ def test_the_plan_is_what_the_table_says(tmp_path: Path) -> None:
     ]
 
     assert names(targets, tmp_path) == (
-        [f"{LINUX}-cu121.whl", f"{LINUX}-cu130.whl", f"{LINUX}-x86_64_v3.whl", f"{LINUX}.whl"],
+        [
+            f"{LINUX}-x86_64_v3.whl",
+            f"{LINUX}.whl",
+            f"{CUDA_LINUX}-cu121.whl",
+            f"{CUDA_LINUX}-cu130.whl",
+        ],
         [f"llama_cpp_python-0.3.100+vulkan-py3-none-{LINUX}.whl"],
     )
 
