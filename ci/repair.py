@@ -42,7 +42,7 @@ def repair(built: Path, target: Target, out: Path) -> Path:
 def _run_tool(built: Path, target: Target, scratch: Path) -> None:
     platform, externals = target.platform, target.runtime.externals
     if platform.system == "linux":
-        command = ["auditwheel", "repair", "--plat", platform.wheel_tag, "--only-plat"]
+        command = ["auditwheel", "repair", "--plat", target.wheel_tag, "--only-plat"]
         for name in externals:
             command += ["--exclude", name]
         _tool([*command, "--wheel-dir", str(scratch), str(built)])

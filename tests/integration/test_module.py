@@ -1,7 +1,8 @@
-"""The Vulkan wheel in ``dist/``: the CPU wheel and one module more, harmless without a driver."""
+"""The GPU wheels in ``dist/``: the CPU wheel and one module more, harmless without a driver."""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from ci.check import check
+from ci.smoke import report_path
 from ci.table import load_table
 from ci.wheel import Wheel, read_wheel
 
@@ -37,31 +39,31 @@ for each in caught:
 
 @pytest.fixture
 def vulkan() -> Wheel:
-    wheels = sorted((ROOT / "dist").glob("llama_cpp_python-*+vulkan-py3-none-*.whl"))
+    return found("dist/llama_cpp_python-*+vulkan-py3-none-*.whl", "--backend vulkan")
+
+
+@pytest.fixture
+def cuda() -> Wheel:
+    wheels = "dist/own/llama_cpp_python-*+cu130.sm90-py3-none-*.whl"
+    return found(wheels, "--backend cu130 --archs 90 --runtime")
+
+
+def found(pattern: str, arguments: str) -> Wheel:
+    wheels = sorted(ROOT.glob(pattern))
     if len(wheels) != 1:
-        pytest.skip("no Vulkan wheel in dist/: run `nox -s build -- --backend vulkan`")
+        pytest.skip(f"no such wheel in dist/: run `nox -s build -- {arguments}`")
     return read_wheel(wheels[0])
 
 
-def test_it_is_the_cpu_wheel_and_one_module_more(vulkan: Wheel, wheel: Path) -> None:
-    cpu = read_wheel(wheel)
-    assert set(vulkan.libraries) - set(cpu.libraries) == {"llama_cpp/lib/libggml-vulkan.so"}
-    assert {name: vulkan.libraries[name] for name in cpu.libraries} == cpu.libraries
-    table = load_table()
-    assert check(vulkan.path, table) == table.target("vulkan", "manylinux_x86_64")
-
-
-def test_without_a_driver_it_computes_on_the_cpu_and_ends_well(
-    vulkan: Wheel, tiny: Path, tmp_path: Path
-) -> None:
-    with zipfile.ZipFile(vulkan.path) as archive:
-        archive.extractall(tmp_path / "installed")
-    env = {**os.environ, "PYTHONPATH": str(tmp_path / "installed")}
-    env |= {name: str(tmp_path / "none.json") for name in ("VK_ICD_FILENAMES", "VK_DRIVER_FILES")}
+def use(wheel: Wheel, model: Path, folder: Path, **variables: str) -> tuple[str, str, list[str]]:
+    """Install nothing but the wheel, use it twice; return the text, the devices, the warnings."""
+    with zipfile.ZipFile(wheel.path) as archive:
+        archive.extractall(folder / "installed")
+    env = {**os.environ, "PYTHONPATH": str(folder / "installed"), **variables}
     env.pop("LLAMA_CPP_LIB_PATH", None)
     done = subprocess.run(
-        [sys.executable, "-c", USE, tiny / "llama-f32.gguf"],
-        cwd=tmp_path,
+        [sys.executable, "-c", USE, model],
+        cwd=folder,
         env=env,
         capture_output=True,
         text=True,
@@ -69,8 +71,62 @@ def test_without_a_driver_it_computes_on_the_cpu_and_ends_well(
     )
     assert (done.returncode, done.stderr) == (0, "")
     text, devices, *messages = done.stdout.splitlines()
+    return text, devices, messages
+
+
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [("vulkan", "vulkan-manylinux_x86_64"), ("cuda", "cu130-manylinux_x86_64")],
+)
+def test_it_is_the_cpu_wheel_and_one_module_more(
+    name: str, target: str, wheel: Path, request: pytest.FixtureRequest
+) -> None:
+    gpu: Wheel = request.getfixturevalue(name)
+    cpu = read_wheel(wheel)
+    assert set(gpu.libraries) - set(cpu.libraries) == {f"llama_cpp/lib/libggml-{name}.so"}
+    assert {each: gpu.libraries[each] for each in cpu.libraries} == cpu.libraries
+    assert check(gpu.path, load_table()).name == target
+
+
+def test_vulkan_without_a_driver_computes_on_the_cpu_and_ends_well(
+    vulkan: Wheel, tiny: Path, tmp_path: Path
+) -> None:
+    none = str(tmp_path / "none.json")
+    text, devices, messages = use(
+        vulkan, tiny / "llama-f32.gguf", tmp_path, VK_ICD_FILENAMES=none, VK_DRIVER_FILES=none
+    )
     assert (text, devices) == (" lifts the fog ", "['CPU']")
     (message,) = messages
     assert message.startswith(
         "n_gpu_layers=-1, but there is no GPU to compute on: Vulkan shows no GPU. "
     )
+
+
+def test_cuda_without_a_driver_computes_on_the_cpu_and_ends_well(
+    cuda: Wheel, tiny: Path, tmp_path: Path
+) -> None:
+    text, devices, messages = use(cuda, tiny / "llama-f32.gguf", tmp_path)
+    if devices != "['CPU']":
+        pytest.skip("this machine has a driver of NVIDIA's")
+    assert text == " lifts the fog "
+    (message,) = messages
+    assert message.startswith("n_gpu_layers=-1, but there is no GPU to compute on: ")
+    assert "libcuda.so.1" in message
+
+
+def test_cuda_asks_for_its_runtime_and_was_loaded_with_it(cuda: Wheel) -> None:
+    assert cuda.metadata.get_all("Requires-Dist") == [
+        "nvidia-cublas<14,>=13.0",
+        "nvidia-cuda-runtime<14,>=13.0",
+    ]
+    report = json.loads(report_path(cuda.path).read_text(encoding="utf-8"))
+    assert (report["sha256"], report["passed"]) == (cuda.sha256, True)
+    if report["gpu"]["device"] != "none":
+        return
+    module = report["gpu"]["module"]
+    assert [each.partition(" 13.0.")[0] for each in module["runtime"]] == [
+        "nvidia-cublas",
+        "nvidia-cuda-runtime",
+    ]
+    runtime = {Path(path).name for path in module["mapped"] if path.startswith("nvidia/")}
+    assert {"libcudart.so.13", "libcublas.so.13", "libcublasLt.so.13"} <= runtime
