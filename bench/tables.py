@@ -153,8 +153,8 @@ def gpu_import_text(result: GpuImportResult) -> str:
     shown = sorted({name for each in result["packages"].values() for name in each["devices"]})
     head = (
         f"Import of GPU wheels beside the {base} wheel, {result['date'][:10]}, {result['cpu']}, Python"
-        f" {result['python']}, medians of {result['rounds']} rounds with a warm disk cache, on top of"
-        f" the bare interpreter; devices here: {', '.join(shown)}."
+        f" {result['python']}, CPU time, medians of {result['rounds']} rounds with a warm disk cache, on"
+        f" top of the bare interpreter; devices here: {', '.join(shown)}."
     )
     rows = [
         _row(["", "wheel", "`import llama_cpp`", "ratio", "… and its libraries", "ratio"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bench import results, tables
-from bench.gpu_imports import report
+from bench.gpu_imports import children_cpu_s, report
 from bench.imports import Installed, Timed, devices
 from ci.errors import BuildError
 
@@ -65,8 +66,8 @@ def test_from_the_seconds_to_the_table(
     results.write("gpu-import", content | {"cpu": "A CPU"}, tmp_path)
     result = results.read("gpu-import", results.GpuImportResult, tmp_path)
     assert tables.gpu_import_text(result) == (
-        "Import of GPU wheels beside the cpu wheel, 2026-11-21, A CPU, Python 3.11.7, medians of 3 "
-        "rounds with a warm disk cache, on top of the bare interpreter; devices here: CPU.\n"
+        "Import of GPU wheels beside the cpu wheel, 2026-11-21, A CPU, Python 3.11.7, CPU time, medians "
+        "of 3 rounds with a warm disk cache, on top of the bare interpreter; devices here: CPU.\n"
         "\n"
         "|  | wheel | `import llama_cpp` | ratio | … and its libraries | ratio |\n"
         "| --- | --: | --: | --: | --: | --: |\n"
@@ -84,3 +85,9 @@ def test_a_package_that_cannot_be_imported(packages: list[Installed], tmp_path: 
     (tmp_path / "llama_cpp.py").write_text("raise ImportError('no')")
     with pytest.raises(BuildError, match=r"^0\.3\.100\+cpu: .* ended with exit code 1"):
         devices(packages[0])
+
+
+def test_the_clock_counts_what_a_child_computes() -> None:
+    before = children_cpu_s()
+    subprocess.run([sys.executable, "-c", "sum(range(3_000_000))"], check=True)
+    assert children_cpu_s() - before > 0.01
