@@ -186,7 +186,7 @@ def test_without_a_whole_build_the_number_of_units_counts(tmp_path: Path) -> Non
 
 
 @pytest.mark.build
-def test_the_whole_build_is_one_that_nothing_was_spared(tmp_path: Path) -> None:
+def test_the_whole_build_is_one_that_was_hardly_spared_anything(tmp_path: Path) -> None:
     folder = tmp_path / "0123"
     folder.mkdir()
     write_module(folder / "libggml-cuda.so", container(entry(90, payload=96)))
@@ -198,8 +198,9 @@ def test_the_whole_build_is_one_that_nothing_was_spared(tmp_path: Path) -> None:
         (folder / "module.json").write_text(json.dumps(record))
         return find_whole(tmp_path, COSTS, 144, commit=COMMIT)
 
-    source = "CUDA 13.0.88, 144 objects, none from a cache"
+    source = "CUDA 13.0.88, 144 objects, 0 of them cached"
     assert found(cost, info) == Whole(seconds=2100.5, size=96, source=source)
+    assert found({**cost, "objects": 585, "cached": 3}, info).seconds == 2100.5
     alone = found({**cost, "cached": 3}, info)
     assert alone == replace(alone, source="the sample, by the number of units")
     assert alone == found(cost, {**info, "gpu_architectures": ["86", "90"]})
