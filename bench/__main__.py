@@ -16,7 +16,9 @@ from bench.models import Shape, model_files
 from bench.worker import Libraries
 from ci import paths
 from ci.errors import ToolchainError, UsageError
+from ci.process import run
 from ci.progress import Progress
+from ci.table import load_table
 from ci.vendor import load_pin, pinned_tree
 from ci.wheel import Wheel, read_wheel
 
@@ -36,6 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
             "rebuild": _rebuild,
             "requests": _requests,
             "catalogue": _catalogue,
+            "cuda": _cuda,
             "table": _table,
         }[options.what](options, progress)
     except ToolchainError as error:
@@ -275,6 +278,57 @@ def _catalogue(options: argparse.Namespace, progress: Progress) -> None:
     )
 
 
+def _cuda(options: argparse.Namespace, progress: Progress) -> None:
+    # reads the clock of child processes, which Windows has not
+    from bench import cuda  # noqa: PLC0415
+
+    table, pin = load_table(), load_pin()
+    units = cuda.read_units(options.commands)
+    if options.again:
+        before = results.read("cuda", results.CudaResult, options.out)
+        costs, hits = cuda.read_sample(before["sample"]), before["cache"]
+        circumstances: dict[str, object] = {
+            name: before[name] for name in ("date", "cpu", "commit", "compiler")
+        }
+    else:
+        load = machine.load_average()
+        compiler = run([units[0].command[0], "--version"]).splitlines()[-2]
+        circumstances = {
+            "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "cpu": machine.cpu_name(),
+            "commit": pin.commit,
+            "compiler": f"nvcc {compiler.rpartition(' ')[2]}",
+        }
+        kept = paths.cache_folder() / "bench" / "cuda"
+        costs = cuda.measure(units, options.budget, progress, kept=kept, compiler=compiler)
+        fastest = sorted(costs, key=lambda cost: cost.seconds[cuda.REFERENCE])[: cuda.TRIED]
+        tried = [unit for unit in units if unit.name in {cost.name for cost in fastest}]
+        with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
+            missed, hit = cuda.measure_hits(tried, Path(scratch))
+        hits = {"units": len(tried), "missed_s": round(missed, 2), "hit_s": round(hit, 2)}
+        circumstances["load_average"] = {"before": load, "after": machine.load_average()}
+    whole = cuda.find_whole(paths.cache_folder() / "modules", costs, len(units), commit=pin.commit)
+    planned = cuda.plan(costs, whole, table)
+    content = cuda.report(
+        costs,
+        whole,
+        planned,
+        table,
+        units=len(units),
+        hits=hits,
+        cpu_part_s=options.cpu_part,
+        circumstances=circumstances,
+    )
+    _finish("cuda", content, options, progress)
+    progress.summary(
+        f"{planned.count} CUDA modules",
+        [
+            ("empty cache", f"{planned.cold_s / 3600:.1f} processor hours"),
+            ("warm cache", f"{planned.count * len(units) * hits['hit_s'] / 3600:.1f}"),
+        ],
+    )
+
+
 def _table(options: argparse.Namespace, progress: Progress) -> None:
     before = tables.README.read_text(encoding="utf-8")
     after = tables.render_readme(before)
@@ -387,6 +441,32 @@ def _parser() -> argparse.ArgumentParser:
         "catalogue", help="time and memory of building the index of 10,000 wheels, and of one more"
     )
     many.add_argument(
+        "--out", type=Path, default=results.FOLDER, help="folder of the result (bench/results)"
+    )
+    compiled = verbs.add_parser(
+        "cuda", help="compile time and size of the CUDA module by architecture, and of the matrix"
+    )
+    compiled.add_argument(
+        "--commands",
+        type=Path,
+        default=paths.BUILD / "cu130-manylinux_x86_64" / "cmake" / "compile_commands.json",
+        help="of a build of the module, whose flags are taken (default: cu130's in build/)",
+    )
+    compiled.add_argument(
+        "--budget", type=float, default=800, help="processor seconds of the sample (default 800)"
+    )
+    compiled.add_argument(
+        "--cpu-part",
+        type=float,
+        default=660,
+        help="processor seconds of compiling what is in the plain wheel (default %(default)s)",
+    )
+    compiled.add_argument(
+        "--again",
+        action="store_true",
+        help="compile nothing: extrapolate the last sample to the table and the modules of today",
+    )
+    compiled.add_argument(
         "--out", type=Path, default=results.FOLDER, help="folder of the result (bench/results)"
     )
     table = verbs.add_parser("table", help="write the tables of bench/README.md from bench/results")

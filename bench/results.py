@@ -191,6 +191,71 @@ class CatalogueResult(TypedDict):
     beside_one_more: StepResult
 
 
+class UnitResult(TypedDict):
+    """One translation unit of the sample in ``cuda.json``."""
+
+    name: str
+    common_s: float
+    seconds: dict[str, float]
+    bytes: dict[str, int]
+
+
+class WholeResult(TypedDict):
+    """What the sample was extrapolated to, in ``cuda.json``."""
+
+    seconds: float
+    bytes: int
+    source: str
+
+
+class HitsResult(TypedDict):
+    """Processor seconds of one unit that goes through the compiler cache, in ``cuda.json``."""
+
+    units: int
+    missed_s: float
+    hit_s: float
+
+
+class ArchitectureResult(TypedDict):
+    """One architecture of a whole module, in ``cuda.json``."""
+
+    name: str
+    seconds: float
+    bytes: int
+
+
+class BackendResult(TypedDict):
+    """One backend of the matrix, in ``cuda.json``: its modules, and what one of them costs."""
+
+    name: str
+    modules: int
+    seconds: float
+    bytes: int
+
+
+class CudaResult(TypedDict):
+    """What the table shows of ``cuda.json``."""
+
+    date: str
+    cpu: str
+    commit: str
+    compiler: str
+    units: int
+    sample: list[UnitResult]
+    whole: WholeResult
+    cache: HitsResult
+    common_s: float
+    architectures: list[ArchitectureResult]
+    stand_ins: dict[str, str]
+    backends: list[BackendResult]
+    modules: int
+    cold_s: float
+    warm_s: float
+    cpu_part_s: float
+    gpu_wheels: int
+    saved_s: float
+
+
 def write(name: str, content: dict[str, object], folder: Path = FOLDER) -> Path:
     """Write one result file and return its path."""
     folder.mkdir(parents=True, exist_ok=True)

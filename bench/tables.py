@@ -7,6 +7,7 @@ from pathlib import Path
 from bench.results import (
     FOLDER,
     CatalogueResult,
+    CudaResult,
     GpuImportResult,
     ImportResult,
     RebuildResult,
@@ -35,6 +36,9 @@ def render_table(folder: Path = FOLDER) -> str:
     # needs finished GPU wheels, which take a toolkit each
     if (folder / "gpu-import.json").is_file():
         parts.insert(2, gpu_import_text(read("gpu-import", GpuImportResult, folder)))
+    # needs a build of the CUDA module
+    if (folder / "cuda.json").is_file():
+        parts.append(cuda_text(read("cuda", CudaResult, folder)))
     return "\n\n".join(parts)
 
 
@@ -319,3 +323,58 @@ def catalogue_text(result: CatalogueResult) -> str:
         ),
     ]
     return "\n".join([head, "", *rows, "", *goals, "", *steps, "", tail])
+
+
+def cuda_text(result: CudaResult) -> str:
+    """Return the paragraphs and the tables of ``cuda.json``."""
+    sample = ", ".join(f"`{unit['name'].rpartition('/')[2]}`" for unit in result["sample"])
+    whole = result["whole"]
+    head = (
+        f"Compiling the CUDA module, {result['date'][:10]}, {result['cpu']}, {result['compiler']},"
+        f" llama.cpp `{result['commit'][:9]}`: processor seconds and bytes of compressed device code,"
+        f" from {len(result['sample'])} of {result['units']} translation units ({sample}), by their"
+        f" ratio to sm_90 in {whole['source']}: {whole['seconds']:,.0f} s,"
+        f" {whole['bytes'] / 1e6:.1f} MB. The code for the host, {result['common_s']:,.0f} s, is"
+        " compiled once; PTX beside machine code of the same architecture is a step on the way there."
+    )
+    one = [_row(["architecture", "seconds", "MB"]), _row(["---", "--:", "--:"])]
+    one += [
+        _row([f"`{each['name']}`", f"{each['seconds']:,.0f}", f"{each['bytes'] / 1e6:.1f}"])
+        for each in result["architectures"]
+    ]
+    matrix = [
+        _row(["backend", "modules", "seconds of one", "MB of one"]),
+        _row(["---", "--:", "--:", "--:"]),
+    ]
+    matrix += [
+        _row(
+            [
+                f"`{each['name']}`",
+                str(each["modules"]),
+                f"{each['seconds']:,.0f}",
+                f"{each['bytes'] / 1e6:.0f}",
+            ]
+        )
+        for each in result["backends"]
+    ]
+    stand_ins = ", ".join(f"{name} as {other}" for name, other in result["stand_ins"].items())
+    hits = result["cache"]
+    plan = [
+        _row([f"all {result['modules']} CUDA modules", "processor hours"]),
+        _row(["---", "--:"]),
+        _row(["compiler cache empty", f"{result['cold_s'] / 3600:,.1f}"]),
+        _row(["compiler cache warm", f"{result['warm_s'] / 3600:,.1f}"]),
+        _row(
+            [
+                f"saved: the CPU part is not compiled for each of {result['gpu_wheels']} GPU wheels",
+                f"{result['saved_s'] / 3600:,.1f}",
+            ]
+        ),
+    ]
+    tail = (
+        f"Not measured and taken as the nearest: {stand_ins}. A unit that comes from the cache costs"
+        f" {hits['hit_s']:.1f} s (compiled through it {hits['missed_s']:.1f} s; {hits['units']}"
+        f" units for sm_90), the CPU part {result['cpu_part_s']:.0f} s. Every platform is taken to"
+        " cost the same."
+    )
+    return "\n".join([head, "", *one, "", *matrix, "", *plan, "", tail])
