@@ -275,7 +275,8 @@ def _inputs(
     if not pinned or options.tree.commit is None or options.tree.path != paths.TREE:
         return None
     files = [paths.ROOT / "CMakeLists.txt", *sorted((paths.ROOT / "cmake").iterdir())]
-    own = {name: value.replace(str(paths.ROOT), "") for name, value in defines.items()}
+    settings = {**defines, **toolkit.env}
+    own = {name: value.replace(str(paths.ROOT), "") for name, value in settings.items()}
     # which backend asks is said in the wheel, not in the module
     del own["LLAMA_CPP_BACKEND"]
     return {
