@@ -154,9 +154,15 @@ def look_over(
     defines = {"CMAKE_CUDA_COMPILER": str(nvcc), "CUDAToolkit_ROOT": str(folder)}
     if compiler is not None:
         defines["CMAKE_CUDA_HOST_COMPILER"] = compiler.defines["CMAKE_CXX_COMPILER"]
+    flags: list[str] = []
     if tuple(map(int, version.split(".")[:2])) < (12, 8):
         # from 12.8 on ggml asks for it itself, under another name
-        defines["CMAKE_CUDA_FLAGS"] = "-Xfatbin=-compress-all"
+        flags.append("-Xfatbin=-compress-all")
+    if not (windows or any(folder.glob("**/libcudart_static.a"))):
+        # the wheels of 12 have none, and CMake's trial of a compiler links a program
+        flags += ["-cudart=shared", "-cudadevrt=none"]
+    if flags:
+        defines["CMAKE_CUDA_FLAGS"] = " ".join(flags)
     return Toolkit(
         name="CUDA",
         version=version,

@@ -54,6 +54,7 @@ def wheels_of_13(folder: Path) -> Path:
             "nvidia/cu13/nvvm/bin/cicc": "#!/bin/sh\n",
             **{f"nvidia/cu13/include/{name}": text for name, text in HEADERS.items()},
             "nvidia/cu13/lib/libcudart.so.13": "",
+            "nvidia/cu13/lib/libcudart_static.a": "",
             "nvidia/cu13/lib/libcublas.so.13": "",
             "nvidia_cuda_nvcc-13.0.88.dist-info/METADATA": "",
         },
@@ -123,8 +124,10 @@ def test_one_toolkit_of_a_package_and_wheels_of_12(tmp_path: Path) -> None:
     root = tmp_path / "with spaces" / "cuda"
     toolkit = looked_over(root)
     assert toolkit.label(CU124) == "CUDA 12.4.131"
-    # older ones do not compress by themselves
-    assert toolkit.defines["CMAKE_CUDA_FLAGS"] == "-Xfatbin=-compress-all"
+    # older ones do not compress by themselves; what links needs no archive that the wheels lack
+    assert toolkit.defines["CMAKE_CUDA_FLAGS"] == (
+        "-Xfatbin=-compress-all -cudart=shared -cudadevrt=none"
+    )
     assert "NVVMIR_LIBRARY_DIR = $(TOP)/nvvm/libdevice" in (root / "bin/nvcc.profile").read_text()
     # the one that belongs to libdevice and the headers, not Debian's
     assert subprocess.check_output([root / "bin/ptxas"], text=True) == "of the wheel\n"

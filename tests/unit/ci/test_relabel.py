@@ -25,7 +25,7 @@ from tests.wheels import COMMIT, write_built_wheel, write_report
 TABLE = load_table()
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 LINUX = "manylinux_2_17_x86_64"
-CUDA_LINUX = "manylinux_2_31_x86_64"
+CUDA_LINUX = "manylinux_2_28_x86_64"
 OLD = "llama_cpp_python-0.3.100+cpu.dist-info"
 NEW = "llama_cpp_python-0.3.100+auto.dist-info"
 SBOM = "sboms/llama-cpp-python.cdx.json"

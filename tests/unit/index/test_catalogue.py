@@ -161,7 +161,7 @@ def test_a_label_that_is_no_backend_is_refused(tmp_path: Path, file: Path) -> No
 
 
 def test_a_wheel_for_some_gpus_alone_is_refused(tmp_path: Path, file: Path) -> None:
-    wheel = write_wheel(tmp_path, version="0.3.100+cu130.sm90", platform="manylinux_2_31_x86_64")
+    wheel = write_wheel(tmp_path, version="0.3.100+cu130.sm90", platform="manylinux_2_28_x86_64")
 
     with pytest.raises(CatalogueError) as caught:
         add(file, wheel)

@@ -17,7 +17,7 @@ def test_backends() -> None:
     assert cu128 is not None
     assert (cu128.family, cu128.toolkit, cu128.title) == ("cuda", (12, 8), "NVIDIA CUDA 12.8")
     assert "120a" in cu128.architectures
-    assert "manylinux_2_31_x86_64" in cu128.wheel_tags
+    assert "manylinux_2_28_x86_64" in cu128.wheel_tags
 
 
 def test_a_respun_label_is_its_backend() -> None:
