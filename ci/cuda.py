@@ -52,11 +52,23 @@ def arrange(folder: Path, compiler: Compiler | None) -> None:
         (libraries / f"{path.name.partition('.so')[0]}.so").symlink_to(path.name)
     if shared:
         (root / "lib64").symlink_to("lib")
+        _write_archives(libraries)
     for path in (*(root / "bin").iterdir(), *(root / "nvvm" / "bin").iterdir()):
         if path.is_file() and path.suffix not in {".profile", ".stub"}:
             path.chmod(0o755)
     if compiler is not None and not (libraries / "stubs" / "libcuda.so").exists():
         _write_driver_stub(root, compiler)
+
+
+def _write_archives(libraries: Path) -> None:
+    """Write what the wheels of CUDA 12 lack and every link that nvcc or CMake tries asks for.
+
+    Nothing of a module comes from there: it links the shared runtime, and has no device linking.
+    """
+    texts = {"libcudadevrt.a": "!<arch>\n", "libcudart_static.a": "INPUT(-lcudart)\n"}
+    for name, text in texts.items():
+        if not (libraries / name).exists():
+            (libraries / name).write_text(text, encoding="utf-8")
 
 
 def _sources(folder: Path) -> Iterator[Path]:
@@ -154,15 +166,9 @@ def look_over(
     defines = {"CMAKE_CUDA_COMPILER": str(nvcc), "CUDAToolkit_ROOT": str(folder)}
     if compiler is not None:
         defines["CMAKE_CUDA_HOST_COMPILER"] = compiler.defines["CMAKE_CXX_COMPILER"]
-    flags: list[str] = []
     if tuple(map(int, version.split(".")[:2])) < (12, 8):
         # from 12.8 on ggml asks for it itself, under another name
-        flags.append("-Xfatbin=-compress-all")
-    if not (windows or any(folder.glob("**/libcudart_static.a"))):
-        # the wheels of 12 have none, and CMake's trial of a compiler links a program
-        flags += ["-cudart=shared", "-cudadevrt=none"]
-    if flags:
-        defines["CMAKE_CUDA_FLAGS"] = " ".join(flags)
+        defines["CMAKE_CUDA_FLAGS"] = "-Xfatbin=-compress-all"
     return Toolkit(
         name="CUDA",
         version=version,

@@ -54,7 +54,7 @@ def wheels_of_13(folder: Path) -> Path:
             "nvidia/cu13/nvvm/bin/cicc": "#!/bin/sh\n",
             **{f"nvidia/cu13/include/{name}": text for name, text in HEADERS.items()},
             "nvidia/cu13/lib/libcudart.so.13": "",
-            "nvidia/cu13/lib/libcudart_static.a": "",
+            "nvidia/cu13/lib/libcudart_static.a": "archive",
             "nvidia/cu13/lib/libcublas.so.13": "",
             "nvidia_cuda_nvcc-13.0.88.dist-info/METADATA": "",
         },
@@ -107,6 +107,7 @@ def test_one_toolkit_of_the_wheels_of_13(tmp_path: Path) -> None:
     root = tmp_path / "cuda"
     assert (root / "lib64").resolve() == root / "lib"
     assert (root / "lib64/libcublas.so").resolve() == root / "lib/libcublas.so.13"
+    assert (root / "lib64/libcudart_static.a").read_text() == "archive"
     toolkit = cuda.look_over(
         root, CU130, "the pinned toolkit", compiler=host_compiler(), compatible=False
     )
@@ -124,10 +125,11 @@ def test_one_toolkit_of_a_package_and_wheels_of_12(tmp_path: Path) -> None:
     root = tmp_path / "with spaces" / "cuda"
     toolkit = looked_over(root)
     assert toolkit.label(CU124) == "CUDA 12.4.131"
-    # older ones do not compress by themselves; what links needs no archive that the wheels lack
-    assert toolkit.defines["CMAKE_CUDA_FLAGS"] == (
-        "-Xfatbin=-compress-all -cudart=shared -cudadevrt=none"
-    )
+    # older ones do not compress by themselves
+    assert toolkit.defines["CMAKE_CUDA_FLAGS"] == "-Xfatbin=-compress-all"
+    # what every link asks for, and the wheels lack
+    assert (root / "lib64/libcudart_static.a").read_text() == "INPUT(-lcudart)\n"
+    assert (root / "lib64/libcudadevrt.a").read_bytes() == b"!<arch>\n"
     assert "NVVMIR_LIBRARY_DIR = $(TOP)/nvvm/libdevice" in (root / "bin/nvcc.profile").read_text()
     # the one that belongs to libdevice and the headers, not Debian's
     assert subprocess.check_output([root / "bin/ptxas"], text=True) == "of the wheel\n"
