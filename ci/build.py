@@ -211,7 +211,7 @@ def _build_module(
         **cmake_architectures(architectures, toolkit),
         **_settings(target, options, pin),
         "LLAMA_CPP_SOURCE": str(source),
-        "LLAMA_CPP_TOOLKIT": f"{toolkit.name} {toolkit.version}",
+        "LLAMA_CPP_TOOLKIT": toolkit.title,
         "LLAMA_CPP_GPU_ARCHITECTURES": ";".join(architectures),
         "LLAMA_CPP_RUN_PATHS": ";".join(target.runtime.run_paths),
         "LLAMA_CPP_COMPILER": compiler.name,

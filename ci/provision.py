@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ci import cuda, metal, paths, rocm, vulkan
+from ci import clang_cuda, cuda, metal, paths, rocm, vulkan
 from ci.errors import ToolMissingError, UsageError
 from ci.host_compiler import bring_host_compiler
 from ci.pins import Pins, ToolkitPin, host_of, load_pins, unpacked
@@ -111,7 +111,8 @@ def _cure_without_pin(target: Target, pins: Pins) -> str:
 def find_pin(target: Target, pins: Pins, *, compatible: bool = False) -> ToolkitPin | None:
     """Return the pinned toolkit that can be brought for a target, or None.
 
-    With ``compatible``, the newest one of the same major version where there is none of its own.
+    With ``compatible`` one of the same major version, where there is none of its own: the newest that
+    is no newer, or else the oldest, for what is newer may want functions that the runtime lacks.
     """
     host = host_of(target.platform)
     name = target.family.toolkit
@@ -119,9 +120,15 @@ def find_pin(target: Target, pins: Pins, *, compatible: bool = False) -> Toolkit
     own = [pin for pin in there if fits(pin.version, target.backend.toolkit_version)]
     if own or not compatible:
         return own[0] if own else None
-    major = (target.backend.toolkit_version or "").partition(".")[0]
-    same = [pin for pin in there if pin.version.partition(".")[0] == major]
-    return max(same, key=lambda pin: tuple(map(int, pin.version.split("."))), default=None)
+    wanted = _numbers(target.backend.toolkit_version or "0")
+    same = [pin for pin in there if _numbers(pin.version)[0] == wanted[0]]
+    same.sort(key=lambda pin: _numbers(pin.version))
+    older = [pin for pin in same if _numbers(pin.version) <= wanted]
+    return older[-1] if older else next(iter(same), None)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(map(int, version.split(".")))
 
 
 def _brought(progress: Progress, pin: ToolkitPin, target: Target, pins: Pins) -> Path:
@@ -129,9 +136,18 @@ def _brought(progress: Progress, pin: ToolkitPin, target: Target, pins: Pins) ->
     assert host is not None  # a pin was found for it
     if pin.name == "CUDA":
         compiler = bring_host_compiler(progress, pins, host)
-        folder = unpacked(
-            progress, pin, host, lambda root: cuda.arrange(root, compiler), revision=1
-        )
+        if pin.front_end:
+            folder = unpacked(
+                progress,
+                pin,
+                host,
+                lambda root: clang_cuda.arrange(root, compiler, pin.version),
+                revision=1,
+            )
+        else:
+            folder = unpacked(
+                progress, pin, host, lambda root: cuda.arrange(root, compiler), revision=1
+            )
         return folder / cuda.ROOT
     if pin.name == "ROCm":
         folder = unpacked(progress, pin, host, rocm.arrange, revision=1)
@@ -157,4 +173,5 @@ def _look_over(
     compiler = bring_host_compiler(progress, pins, host) if host is not None else None
     if target.family.toolkit == "ROCm":
         return rocm.look_over(folder, target, where, compiler=compiler)
-    return cuda.look_over(folder, target, where, compiler=compiler, compatible=compatible)
+    look_over = clang_cuda.look_over if clang_cuda.is_in(folder) else cuda.look_over
+    return look_over(folder, target, where, compiler=compiler, compatible=compatible)
