@@ -31,6 +31,7 @@ def bring_toolkit(
     *,
     installed: Path | None = None,
     compatible: bool = False,
+    clang: bool = False,
     pins: Pins | None = None,
 ) -> Toolkit:
     """Return the toolkit of a target: an installed one where named, else the pinned pieces.
@@ -41,6 +42,7 @@ def bring_toolkit(
         installed: folder of an installed toolkit; by default what ``VULKAN_SDK``, ``CUDA_HOME``,
             ``CUDA_PATH``, ``ROCM_PATH`` or ``DEVELOPER_DIR`` names.
         compatible: where the target's own cannot be had, take one of the same major version.
+        clang: take the pinned one whose compiler is clang.
         pins: what can be brought; by default ``ci/toolkits.toml``.
 
     Raises:
@@ -66,7 +68,14 @@ def bring_toolkit(
     if name == "Xcode":
         # part of the system: there is no other to bring
         return metal.look_over(metal.selected_folder(), target, "xcode-select")
-    pin = find_pin(target, pins, compatible=compatible)
+    pin = find_pin(target, pins, compatible=compatible, clang=clang)
+    if clang and pin is None:
+        version = target.backend.toolkit_version or ""
+        raise ToolMissingError(
+            f"{target.name}: ci/toolkits.toml has no {f'{name} {version}'.strip()} that clang"
+            f" compiles with for {target.platform.title}",
+            cure="leave --clang away: it is for what NVIDIA's own compiler cannot be had for",
+        )
     archives = find_redistributable(target, pins.redistributable)
     if pin is not None:
         folder = _brought(progress, pin, target, pins)
@@ -108,27 +117,28 @@ def _cure_without_pin(target: Target, pins: Pins) -> str:
     return cure
 
 
-def find_pin(target: Target, pins: Pins, *, compatible: bool = False) -> ToolkitPin | None:
+def find_pin(
+    target: Target, pins: Pins, *, compatible: bool = False, clang: bool = False
+) -> ToolkitPin | None:
     """Return the pinned toolkit that can be brought for a target, or None.
 
-    With ``compatible`` one of the same major version, where there is none of its own: the newest that
-    is no newer, or else the oldest, for what is newer may want functions that the runtime lacks.
+    With ``compatible``, the newest one of the same major version where there is none of its own. With
+    ``clang``, one whose compiler that is, and none else.
     """
     host = host_of(target.platform)
     name = target.family.toolkit
-    there = [pin for pin in pins.toolkit if pin.name == name and host in pin.host]
+    front_end = "clang" if clang else None
+    there = [
+        pin
+        for pin in pins.toolkit
+        if pin.name == name and host in pin.host and pin.front_end == front_end
+    ]
     own = [pin for pin in there if fits(pin.version, target.backend.toolkit_version)]
     if own or not compatible:
         return own[0] if own else None
-    wanted = _numbers(target.backend.toolkit_version or "0")
-    same = [pin for pin in there if _numbers(pin.version)[0] == wanted[0]]
-    same.sort(key=lambda pin: _numbers(pin.version))
-    older = [pin for pin in same if _numbers(pin.version) <= wanted]
-    return older[-1] if older else next(iter(same), None)
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(map(int, version.split(".")))
+    major = (target.backend.toolkit_version or "").partition(".")[0]
+    same = [pin for pin in there if pin.version.partition(".")[0] == major]
+    return max(same, key=lambda pin: tuple(map(int, pin.version.split("."))), default=None)
 
 
 def _brought(progress: Progress, pin: ToolkitPin, target: Target, pins: Pins) -> Path:
