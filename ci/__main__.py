@@ -110,6 +110,7 @@ def _build(options: argparse.Namespace, table: Table, progress: Progress) -> Non
             out=options.out or (paths.DIST if options.archs is None else paths.OWN),
             toolkit=options.toolkit,
             compatible_toolkit=options.compatible_toolkit,
+            clang=options.clang,
             runtime=options.runtime,
             architectures=(
                 None if options.archs is None else parse_architectures(options.archs, target)

@@ -83,7 +83,15 @@ def cmake_architectures(names: Sequence[str], toolkit: Toolkit) -> dict[str, str
         return {}
     if toolkit.name == "ROCm":
         return {"GPU_TARGETS": ";".join(names)}
-    given = [name if name.endswith("-virtual") else f"{name}-real" for name in names]
+    if toolkit.front_end:
+        # clang makes PTX beside machine code, and the -real of one name takes it from its namesake
+        given = [
+            name if name.endswith("-virtual") or f"{name}-virtual" in names else f"{name}-real"
+            for name in names
+            if name.removesuffix("-virtual") not in names or not name.endswith("-virtual")
+        ]
+    else:
+        given = [name if name.endswith("-virtual") else f"{name}-real" for name in names]
     return {"CMAKE_CUDA_ARCHITECTURES": ";".join(given)}
 
 

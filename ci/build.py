@@ -58,7 +58,8 @@ class Options:
     """How to build: the engine, the compiler, the tree, what to prove it on, and more defines.
 
     ``toolkit`` is the folder of an installed one; without it the pinned one is brought. With
-    ``compatible_toolkit`` one of the same major version will do. ``architectures`` are GPUs of one's
+    ``compatible_toolkit`` one of the same major version will do, with ``clang`` the pinned one that
+    clang compiles with. ``architectures`` are GPUs of one's
     own in place of the table's. ``runtime``: see :func:`ci.smoke.smoke`.
     """
 
@@ -70,6 +71,7 @@ class Options:
     out: Path = paths.DIST
     toolkit: Path | None = None
     compatible_toolkit: bool = False
+    clang: bool = False
     architectures: tuple[str, ...] | None = None
     runtime: bool = False
 
@@ -192,7 +194,11 @@ def _build_module(
             cure="leave --engine away (on Linux ziglang makes it as portable)",
         )
     toolkit = bring_toolkit(
-        progress, target, installed=options.toolkit, compatible=options.compatible_toolkit
+        progress,
+        target,
+        installed=options.toolkit,
+        compatible=options.compatible_toolkit,
+        clang=options.clang,
     )
     architectures = choose_architectures(target, toolkit, options.architectures)
     cpu = _cpu_wheel(target, options, table, progress, pin=pin)
@@ -211,7 +217,7 @@ def _build_module(
         **cmake_architectures(architectures, toolkit),
         **_settings(target, options, pin),
         "LLAMA_CPP_SOURCE": str(source),
-        "LLAMA_CPP_TOOLKIT": f"{toolkit.name} {toolkit.version}",
+        "LLAMA_CPP_TOOLKIT": toolkit.title,
         "LLAMA_CPP_GPU_ARCHITECTURES": ";".join(architectures),
         "LLAMA_CPP_RUN_PATHS": ";".join(target.runtime.run_paths),
         "LLAMA_CPP_COMPILER": compiler.name,

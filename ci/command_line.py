@@ -143,6 +143,11 @@ def _add_build(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
         help="CUDA: where the backend's own cannot be had, take another one of its major version",
     )
     build.add_argument(
+        "--clang",
+        action="store_true",
+        help="CUDA: let clang compile, with the backend's own headers, libraries and assembler",
+    )
+    build.add_argument(
         "--archs",
         metavar="LIST",
         help='GPUs of your own in place of the table\'s, for example "86;89;120a" or "gfx1100"',

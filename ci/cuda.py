@@ -149,20 +149,8 @@ def look_over(
             cure="give the folder of a complete toolkit (that with bin/, include/ and lib64/), or"
             " leave --toolkit, CUDA_HOME and CUDA_PATH away: the pinned one is brought",
         )
-    version = _version(nvcc, where)
-    wanted = target.backend.toolkit_version
-    same_major = version.partition(".")[0] == (wanted or version).partition(".")[0]
-    if not fits(version, wanted) and not (compatible and same_major):
-        raise UsageError(
-            f"{where}: {folder} is CUDA {version}; {target.backend.name} is built with CUDA {wanted}",
-            cure=f"name a toolkit of CUDA {wanted}, or leave --toolkit, CUDA_HOME and CUDA_PATH away:"
-            " the pinned one is brought"
-            + (
-                "; --compatible-toolkit takes this one (same major version, machine code alone)"
-                if same_major
-                else ""
-            ),
-        )
+    version = version_of(nvcc, where)
+    check_version(folder, target, where, version, compatible=compatible)
     defines = {"CMAKE_CUDA_COMPILER": str(nvcc), "CUDAToolkit_ROOT": str(folder)}
     if compiler is not None:
         defines["CMAKE_CUDA_HOST_COMPILER"] = compiler.defines["CMAKE_CXX_COMPILER"]
@@ -177,6 +165,29 @@ def look_over(
         defines=defines,
         compiler=compiler,
     )
+
+
+def check_version(
+    folder: Path, target: Target, where: str, version: str, *, compatible: bool
+) -> None:
+    """Stop unless a toolkit's version is the target's, or may be another of the same major one.
+
+    Raises:
+        UsageError: it is not.
+    """
+    wanted = target.backend.toolkit_version
+    same_major = version.partition(".")[0] == (wanted or version).partition(".")[0]
+    if not fits(version, wanted) and not (compatible and same_major):
+        raise UsageError(
+            f"{where}: {folder} is CUDA {version}; {target.backend.name} is built with CUDA {wanted}",
+            cure=f"name a toolkit of CUDA {wanted}, or leave --toolkit, CUDA_HOME and CUDA_PATH away:"
+            " the pinned one is brought"
+            + (
+                "; --compatible-toolkit takes this one (same major version, machine code alone)"
+                if same_major
+                else ""
+            ),
+        )
 
 
 def _parts(folder: Path, *, windows: bool) -> Iterator[tuple[str, bool]]:
@@ -202,8 +213,13 @@ def _parts(folder: Path, *, windows: bool) -> Iterator[tuple[str, bool]]:
         yield f"{file} (lib64)", any((path / file).exists() for path in found)
 
 
-def _version(nvcc: Path, where: str) -> str:
-    """Return what nvcc says of itself: ``12.4.131``."""
+def version_of(nvcc: Path, where: str) -> str:
+    """Return what nvcc says of itself: ``12.4.131``.
+
+    Raises:
+        ToolMissingError: it does not run.
+        UsageError: it says no version.
+    """
     try:
         text = run([nvcc, "--version"], timeout=60)
     except (ProcessError, OSError) as error:

@@ -60,10 +60,14 @@ class Pieces:
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class ToolkitPin:
-    """One toolkit: its name in the table, its own version, and its pieces by host."""
+    """One toolkit: its name in the table, its own version, and its pieces by host.
+
+    ``front_end`` says what compiles with it where nvcc cannot be had.
+    """
 
     name: ToolkitName
     version: str
+    front_end: Literal["clang"] | None = None
     suite: str | None = None
     host: dict[Host, Pieces]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ci import cuda, metal, paths, rocm, vulkan
+from ci import clang_cuda, cuda, metal, paths, rocm, vulkan
 from ci.errors import ToolMissingError, UsageError
 from ci.host_compiler import bring_host_compiler
 from ci.pins import Pins, ToolkitPin, host_of, load_pins, unpacked
@@ -31,6 +31,7 @@ def bring_toolkit(
     *,
     installed: Path | None = None,
     compatible: bool = False,
+    clang: bool = False,
     pins: Pins | None = None,
 ) -> Toolkit:
     """Return the toolkit of a target: an installed one where named, else the pinned pieces.
@@ -41,6 +42,7 @@ def bring_toolkit(
         installed: folder of an installed toolkit; by default what ``VULKAN_SDK``, ``CUDA_HOME``,
             ``CUDA_PATH``, ``ROCM_PATH`` or ``DEVELOPER_DIR`` names.
         compatible: where the target's own cannot be had, take one of the same major version.
+        clang: take the pinned one whose compiler is clang.
         pins: what can be brought; by default ``ci/toolkits.toml``.
 
     Raises:
@@ -66,7 +68,14 @@ def bring_toolkit(
     if name == "Xcode":
         # part of the system: there is no other to bring
         return metal.look_over(metal.selected_folder(), target, "xcode-select")
-    pin = find_pin(target, pins, compatible=compatible)
+    pin = find_pin(target, pins, compatible=compatible, clang=clang)
+    if clang and pin is None:
+        version = target.backend.toolkit_version or ""
+        raise ToolMissingError(
+            f"{target.name}: ci/toolkits.toml has no {f'{name} {version}'.strip()} that clang"
+            f" compiles with for {target.platform.title}",
+            cure="leave --clang away: it is for what NVIDIA's own compiler cannot be had for",
+        )
     archives = find_redistributable(target, pins.redistributable)
     if pin is not None:
         folder = _brought(progress, pin, target, pins)
@@ -108,14 +117,22 @@ def _cure_without_pin(target: Target, pins: Pins) -> str:
     return cure
 
 
-def find_pin(target: Target, pins: Pins, *, compatible: bool = False) -> ToolkitPin | None:
+def find_pin(
+    target: Target, pins: Pins, *, compatible: bool = False, clang: bool = False
+) -> ToolkitPin | None:
     """Return the pinned toolkit that can be brought for a target, or None.
 
-    With ``compatible``, the newest one of the same major version where there is none of its own.
+    With ``compatible``, the newest one of the same major version where there is none of its own. With
+    ``clang``, one whose compiler that is, and none else.
     """
     host = host_of(target.platform)
     name = target.family.toolkit
-    there = [pin for pin in pins.toolkit if pin.name == name and host in pin.host]
+    front_end = "clang" if clang else None
+    there = [
+        pin
+        for pin in pins.toolkit
+        if pin.name == name and host in pin.host and pin.front_end == front_end
+    ]
     own = [pin for pin in there if fits(pin.version, target.backend.toolkit_version)]
     if own or not compatible:
         return own[0] if own else None
@@ -129,9 +146,18 @@ def _brought(progress: Progress, pin: ToolkitPin, target: Target, pins: Pins) ->
     assert host is not None  # a pin was found for it
     if pin.name == "CUDA":
         compiler = bring_host_compiler(progress, pins, host)
-        folder = unpacked(
-            progress, pin, host, lambda root: cuda.arrange(root, compiler), revision=1
-        )
+        if pin.front_end:
+            folder = unpacked(
+                progress,
+                pin,
+                host,
+                lambda root: clang_cuda.arrange(root, compiler, pin.version),
+                revision=1,
+            )
+        else:
+            folder = unpacked(
+                progress, pin, host, lambda root: cuda.arrange(root, compiler), revision=1
+            )
         return folder / cuda.ROOT
     if pin.name == "ROCm":
         folder = unpacked(progress, pin, host, rocm.arrange, revision=1)
@@ -157,4 +183,5 @@ def _look_over(
     compiler = bring_host_compiler(progress, pins, host) if host is not None else None
     if target.family.toolkit == "ROCm":
         return rocm.look_over(folder, target, where, compiler=compiler)
-    return cuda.look_over(folder, target, where, compiler=compiler, compatible=compatible)
+    look_over = clang_cuda.look_over if clang_cuda.is_in(folder) else cuda.look_over
+    return look_over(folder, target, where, compiler=compiler, compatible=compatible)

@@ -17,6 +17,7 @@ class Toolkit:
     Attributes:
         name: its name in the table.
         version: its own, exact one.
+        front_end: what compiles with it, where that is not its own compiler: ``clang 22.1.8``.
         folder: where it lies; its name must not get into what is compiled.
         source: where it comes from: ``pinned``, or what named the folder.
         defines: CMake definitions that make a build use it.
@@ -26,6 +27,7 @@ class Toolkit:
 
     name: str
     version: str
+    front_end: str | None = None
     folder: Path
     source: str
     defines: Mapping[str, str] = field(default_factory=dict)
@@ -36,9 +38,15 @@ class Toolkit:
         """Say whether it is not the target's own, but another minor version of the same major one."""
         return not fits(self.version, target.backend.toolkit_version)
 
+    @property
+    def title(self) -> str:
+        """Name and version: ``CUDA 13.0.88``, ``CUDA 12.8.93 with clang 22.1.8``."""
+        text = f"{self.name} {self.version}"
+        return f"{text} with {self.front_end}" if self.front_end else text
+
     def label(self, target: Target) -> str:
         """Return name and version for the build info: ``CUDA 12.4.131, compatible with 12.1``."""
-        text = f"{self.name} {self.version}"
+        text = self.title
         if self.is_compatible(target):
             text += f", compatible with {target.backend.toolkit_version}"
         return text

@@ -15,7 +15,7 @@ LAYERS = [
     {"ci.errors"},
     {"ci.fatbin", "ci.paths", "ci.process", "ci.progress", "ci.table", "ci.variants",
      "ci.version_label", "ci.zig"},
-    {"ci.abi", "ci.architectures", "ci.archive", "ci.compiler", "ci.cuda", "ci.debian",
+    {"ci.abi", "ci.architectures", "ci.archive", "ci.clang_cuda", "ci.compiler", "ci.cuda", "ci.debian",
      "ci.deployment_target", "ci.download", "ci.metal", "ci.redistributable",
      "ci.host", "ci.host_compiler", "ci.installation", "ci.instructions", "ci.interpreters",
      "ci.library", "ci.pins", "ci.provision", "ci.rocm", "ci.sbom", "ci.toolkit", "ci.vulkan", "ci.wheel"},

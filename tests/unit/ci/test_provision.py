@@ -102,6 +102,20 @@ def test_the_pin_of_a_backend_or_a_compatible_one(
     assert [pin and pin.version for pin in found] == [own, compatible]
 
 
+def test_clang_compiles_what_it_is_pinned_for_and_only_when_asked_to() -> None:
+    pins = load_pins()
+    found = find_pin(load_table().target("cu128", "manylinux_x86_64"), pins, clang=True)
+    assert found is not None
+    assert (found.version, found.front_end) == ("12.8.93", "clang")
+    with pytest.raises(ToolMissingError) as caught:
+        bring_toolkit(PROGRESS, load_table().target("cu124", "manylinux_x86_64"), clang=True)
+    assert caught.value.what == (
+        "cu124-manylinux_x86_64: ci/toolkits.toml has no CUDA 12.4 that clang compiles with for"
+        " Linux x86-64 (glibc 2.17 and newer)"
+    )
+    assert caught.value.cure.startswith("leave --clang away: ")
+
+
 @pytest.mark.parametrize(
     ("old", "new", "problem"),
     [
