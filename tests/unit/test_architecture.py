@@ -22,7 +22,8 @@ LAYERS = [
     {"ci.check", "ci.device_code", "ci.emulation", "ci.evidence", "ci.fresh_root", "ci.loading", "ci.matrix",
      "ci.module", "ci.proof", "ci.record", "ci.reports",
      "ci.relabel", "ci.repair", "ci.reproduce", "ci.smoke", "ci.vendor"},
-    {"ci.build", "ci.command_line", "ci.docs", "ci.upload"},
+    {"ci.command_line", "ci.docs", "ci.engine", "ci.gpu_wheel", "ci.upload"},
+    {"ci.build"},
     {"ci.__main__"},
 ]  # fmt: skip
 
