@@ -15,14 +15,10 @@ from filelock import FileLock, Timeout
 from ci import paths
 from ci.check import check
 from ci.engine import Built, Options, build
-from ci.errors import (
-    WheelError,
-)
+from ci.errors import WheelError
 from ci.gpu_wheel import build_module
 from ci.host import require_platform
-from ci.module import (
-    find_cpu_wheel,
-)
+from ci.module import find_cpu_wheel
 from ci.progress import Progress
 from ci.record import recording
 from ci.repair import repair

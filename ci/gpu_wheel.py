@@ -13,9 +13,7 @@ from ci import paths
 from ci.architectures import choose_architectures, cmake_architectures
 from ci.compiler import CacheStats, Compiler, CompilerCache, choose_compiler
 from ci.engine import Built, Options, build_env, build_error, fresh_folder, settings_of
-from ci.errors import (
-    UsageError,
-)
+from ci.errors import UsageError
 from ci.module import (
     Module,
     ModuleStore,
