@@ -135,7 +135,7 @@ def look_over(folder: Path, target: Target, where: str, *, compiler: Compiler | 
                     _quoted(f"--rocm-path={root}"),
                     _quoted(f"--rocm-device-lib-path={bitcode}"),
                     _quoted(f"-L{runtime.parent}"),
-                    # its default is a hash of where the file lies, and gets into the names of symbols
+                    # else a hash of where each file lies gets into the module
                     "-fuse-cuid=none",
                     "--offload-compress",
                     _quoted(f"-ffile-prefix-map={folder}=toolkit"),
@@ -229,8 +229,9 @@ def _compiler(clang: Path, gcc: Compiler | None, where: str) -> Compiler:
     match = re.search(r"clang version (\d+\.\d+\.\d+)", text)
     name = f"clang {match[1] if match else '?'}"
     flags = " ".join(_common_flags(gcc))
-    # rocBLAS is named by ggml-hip and called by none
-    link = "-Wl,--as-needed"
+    # rocBLAS is named by ggml-hip and called by none; each file that has no id of its own
+    # (-fuse-cuid=none) defines the empty one, a byte that nobody reads
+    link = "-Wl,--as-needed -Wl,-z,muldefs"
     return Compiler(
         name=f"{name}, {gcc.name}" if gcc is not None else name,
         defines={
