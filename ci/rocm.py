@@ -229,9 +229,12 @@ def _compiler(clang: Path, gcc: Compiler | None, where: str) -> Compiler:
     match = re.search(r"clang version (\d+\.\d+\.\d+)", text)
     name = f"clang {match[1] if match else '?'}"
     flags = " ".join(_common_flags(gcc))
-    # rocBLAS is named by ggml-hip and called by none; each file that has no id of its own
-    # (-fuse-cuid=none) defines the empty one, a byte that nobody reads
-    link = "-Wl,--as-needed -Wl,-z,muldefs"
+    # The C++ runtime of ggml-base must not be seen either: a module that is linked against it here
+    # would look for it in the wheel's, which zig has made. rocBLAS is named by ggml-hip and called by
+    # none.
+    link = "-Wl,--exclude-libs,ALL -Wl,--as-needed -pthread"
+    # each file that has no id of its own (-fuse-cuid=none) defines the empty one, which nobody reads
+    module = f"{link} -Wl,-z,muldefs -Wl,-z,defs"
     return Compiler(
         name=f"{name}, {gcc.name}" if gcc is not None else name,
         defines={
@@ -240,7 +243,7 @@ def _compiler(clang: Path, gcc: Compiler | None, where: str) -> Compiler:
             "CMAKE_C_FLAGS": flags,
             "CMAKE_CXX_FLAGS": flags,
             "CMAKE_SHARED_LINKER_FLAGS": link,
-            "CMAKE_MODULE_LINKER_FLAGS": f"{link} -Wl,-z,defs "
+            "CMAKE_MODULE_LINKER_FLAGS": f"{module} "
             + _quoted(f"-Wl,--version-script={paths.ROOT / 'cmake' / 'module.map'}"),
         },
     )
