@@ -281,7 +281,8 @@ def _answers(url: str, *, cure: str) -> Iterator[requests.Response]:
         raise NetworkError(
             f"{url} could not be downloaded: {error}",
             cure=f"check the network; {BASE_VARIABLE} names another server, --toolkit PATH an"
-            " installed toolkit",
+            " installed toolkit; --compatible-toolkit takes one of the package index, where there is"
+            " one",
         ) from error
 
 

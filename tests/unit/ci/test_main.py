@@ -52,15 +52,6 @@ def test_every_verb_has_help(verb: str) -> None:
         (["proof", "frobnicate"], 2, "argument action: invalid choice: 'frobnicate'"),
         (["proof", "add", "/nowhere.smoke.json"], 2, "there is no file /nowhere.smoke.json"),
         (
-            ["build", "--backend", "cu128"],
-            5,
-            (
-                "cu128-manylinux_x86_64 needs the toolkit CUDA 12.8, and ci/toolkits.toml has none for"
-                " Linux x86-64 (glibc 2.17 and newer)\n  -> install CUDA 12.8 and name its folder with"
-                " --toolkit PATH, or give --compatible-toolkit: CUDA 12.4.131 compiles it"
-            ),
-        ),
-        (
             ["build", "--backend", "cu130", "--archs", "8.9"],
             2,
             "--archs '8.9': 8.9 is no GPU architecture\n  -> write --archs \"86;89;120a\"",
@@ -114,6 +105,18 @@ def test_mistakes(args: list[str], code: int, message: str) -> None:
     assert done.returncode == code
     assert message in done.stderr
     assert "Traceback" not in done.stderr + done.stdout
+
+
+def test_a_toolkit_that_cannot_be_reached_says_what_else_there_is() -> None:
+    nobody = "http://127.0.0.1:9/redist"
+    variables = {"LLAMA_CPP_PYTHON_CUDA_REDIST": nobody, "CUDA_HOME": "", "CUDA_PATH": ""}
+    done = ci("build", "--backend", "cu128", env=variables)
+    assert done.returncode == 6
+    assert f"{nobody}/redistrib_12.8.1.json could not be downloaded: " in done.stderr
+    assert (
+        "\n  -> check the network; LLAMA_CPP_PYTHON_CUDA_REDIST names another server, --toolkit PATH an"
+        " installed toolkit; --compatible-toolkit takes one of the package index, where there is one"
+    ) in done.stderr
 
 
 @pytest.fixture

@@ -417,7 +417,8 @@ def test_a_connection_that_breaks(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         f"http://127.0.0.1:{port}/redistrib_12.8.1.json could not be downloaded: "
     )
     assert caught.value.cure == (
-        f"check the network; {BASE_VARIABLE} names another server, --toolkit PATH an installed toolkit"
+        f"check the network; {BASE_VARIABLE} names another server, --toolkit PATH an installed toolkit;"
+        " --compatible-toolkit takes one of the package index, where there is one"
     )
     assert left_behind(tmp_path / "cache") == []
 

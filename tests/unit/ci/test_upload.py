@@ -89,12 +89,12 @@ def run(*given: Path, folder: Path) -> None:
 
 def test_a_wheel_that_has_no_place_there_is_refused_by_name(tmp_path: Path) -> None:
     wheel = write_wheel(
-        tmp_path / "dist", version="0.3.100+cu128", platform="manylinux_2_17_x86_64"
+        tmp_path / "dist", version="0.3.100+cu128", platform="manylinux_2_28_x86_64"
     )
     write_report(wheel, backend="cu128")
     with pytest.raises(UsageError) as info:
         run(wheel, folder=tmp_path / "out")
-    name = "llama_cpp_python-0.3.100+cu128-py3-none-manylinux_2_17_x86_64.whl"
+    name = "llama_cpp_python-0.3.100+cu128-py3-none-manylinux_2_28_x86_64.whl"
     assert info.value.what == (
         f"{name} does not go to the package index: it is not its platform's plain wheel"
     )
