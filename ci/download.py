@@ -10,7 +10,12 @@ from contextlib import suppress
 from pathlib import Path
 
 import requests
-from pypi_simple import PYPI_SIMPLE_ENDPOINT, NoSuchProjectError, PyPISimple
+from pypi_simple import (
+    PYPI_SIMPLE_ENDPOINT,
+    DistributionPackage,
+    NoSuchProjectError,
+    PyPISimple,
+)
 
 from ci.errors import NetworkError, VendorError, disk_error
 from ci.progress import Progress
@@ -104,16 +109,8 @@ def bring_from_index(
     place = folder / filename
     if place.is_file() and _sha256(place) == sha256:
         return place
-    project = filename.partition("-")[0]
-    try:
-        with PyPISimple(endpoint=index_url()) as client:
-            page = client.get_project_page(project, timeout=60)
-    except (requests.RequestException, NoSuchProjectError) as error:
-        raise NetworkError(
-            f"the package index has no page of {project} for us: {error}",
-            cure="check the network and pip's index-url, then run the command again",
-        ) from error
-    found = next((file for file in page.packages if file.filename == filename), None)
+    files = _files_of(filename.partition("-")[0])
+    found = next((file for file in files if file.filename == filename), None)
     if found is None:
         raise NetworkError(
             f"the package index has no {filename}",
@@ -145,40 +142,24 @@ def download_sdist(
     Raises:
         NetworkError: the index or the file cannot be reached, or it ends early.
         VendorError: the index does not have it, or its sha256 is another.
+        DiskError: there is no room for it.
     """
+    for file in _files_of(project):
+        if file.package_type == "sdist" and file.version == version:
+            place = folder / file.filename
+            return bring_file(progress, file.url, sha256, place, pinned_in="vendor/llama.cpp.toml")
+    raise VendorError(
+        f"the package index has no sdist of {project} {version}",
+        cure="name another mirror in vendor/llama.cpp.toml",
+    )
+
+
+def _files_of(project: str) -> list[DistributionPackage]:
     try:
         with PyPISimple(endpoint=index_url()) as client:
-            page = client.get_project_page(project, timeout=60)
-            found = [
-                package
-                for package in page.packages
-                if package.package_type == "sdist" and package.version == version
-            ]
-            if not found:
-                raise VendorError(
-                    f"the package index has no sdist of {project} {version}",
-                    cure="name another mirror in vendor/llama.cpp.toml",
-                )
-            package = found[0]
-            path = folder / package.filename
-            digest = hashlib.sha256()
-            with client.s.get(package.url, stream=True, timeout=60) as response:
-                response.raise_for_status()
-                size = int(response.headers.get("Content-Length", 0)) or None
-                with path.open("wb") as out, progress.bytes(package.filename, size) as advance:
-                    for block in response.iter_content(_BLOCK):
-                        out.write(block)
-                        digest.update(block)
-                        advance(len(block))
+            return client.get_project_page(project, timeout=60).packages
     except (requests.RequestException, NoSuchProjectError) as error:
         raise NetworkError(
-            f"{project} {version} could not be downloaded: {error}",
+            f"the package index has no page of {project}: {error}",
             cure="check the network and pip's index-url, then run the command again",
         ) from error
-    if digest.hexdigest() != sha256:
-        path.unlink()
-        raise VendorError(
-            f"{path.name} has sha256 {digest.hexdigest()}, the pin says {sha256}",
-            cure="the file was damaged or replaced: do not use it; try again or check the pin",
-        )
-    return path

@@ -6,12 +6,9 @@ import hashlib
 import io
 import resource
 import stat
-import threading
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -20,27 +17,18 @@ from rich.console import Console
 from ci.download import bring_file, bring_from_index, unpack_wheel
 from ci.errors import DiskError, NetworkError, VendorError
 from ci.progress import Progress
+from tests.static_server import serving
 
 PROGRESS = Progress(Console(width=2000, file=io.StringIO()))
 NAME = "nvidia_stand_in-13.0.1-py3-none-manylinux_2_27_x86_64.whl"
-
-
-class _Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        del format, args
 
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[tuple[str, Path]]:
     folder = tmp_path / "served"
     folder.mkdir()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(folder)))
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}", folder
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(folder) as url:
+        yield url, folder
 
 
 def sha256(data: bytes) -> str:
@@ -69,9 +57,7 @@ def test_a_wheel_comes_from_the_index_by_its_name(
         "  -> write another version of it and its sha256 into pins.toml"
     )
     unknown = NAME.replace("stand_in", "nobody")
-    with pytest.raises(
-        NetworkError, match=r"^the package index has no page of nvidia_nobody for us"
-    ):
+    with pytest.raises(NetworkError, match=r"^the package index has no page of nvidia_nobody"):
         bring_from_index(PROGRESS, unknown, sha256(b"wheel"), cache, pinned_in="pins.toml")
 
 

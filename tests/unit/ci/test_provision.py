@@ -6,10 +6,7 @@ import hashlib
 import io
 import shutil
 import subprocess
-import threading
 from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -21,6 +18,7 @@ from ci.pins import load_pins
 from ci.progress import Progress
 from ci.provision import bring_toolkit, find_pin
 from ci.table import load_table
+from tests.static_server import serving
 
 VULKAN = load_table().target("vulkan", "manylinux_x86_64")
 PROGRESS = Progress(Console(width=2000, file=io.StringIO()))
@@ -234,22 +232,12 @@ def test_the_mirror_is_that_of_apt(uris: str, mirror: str | None) -> None:
     assert debian_mirror(uris) == mirror
 
 
-class _Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        del format, args
-
-
 @pytest.fixture
 def mirror(tmp_path: Path) -> Iterator[tuple[str, Path]]:
     folder = tmp_path / "debian"
     folder.mkdir()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(folder)))
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}", folder
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(folder) as url:
+        yield url, folder
 
 
 def test_a_package_is_brought_once_and_checked(mirror: tuple[str, Path], tmp_path: Path) -> None:
