@@ -7,7 +7,6 @@ of its symbols are there, and that the process computes on the CPU with it loade
 from __future__ import annotations
 
 import json
-import os
 import re
 import sys
 import tempfile
@@ -16,7 +15,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from ci import paths
+from ci import paths, zig
 from ci.installation import CLEAN, make_environment
 from ci.interpreters import Interpreter
 from ci.library import read_library
@@ -55,7 +54,7 @@ def prove_loading(
             run([*command, wheel.path.resolve()], env={**CLEAN, "PIP_NO_INDEX": "1"})
             run([*command, *oldest(target)], env=CLEAN)
             listed = run([*pip, "list", "--format", "json"], env=CLEAN).splitlines()
-            _write_driver(wheel, target, folder / "driver")
+            write_driver(wheel, target, folder / "driver")
             out = folder / "result.json"
             script = [str(python), "-I", "-X", "faulthandler", str(_SCRIPT)]
             (stem,) = target.family.modules
@@ -85,8 +84,8 @@ def oldest(target: Target) -> list[str]:
     return [f"{Requirement(text).name}=={version}.*" for text in target.requirements]
 
 
-def _write_driver(wheel: Wheel, target: Target, folder: Path) -> None:
-    """Link a driver that has what the module asks for, and answers that there is no device."""
+def write_driver(wheel: Wheel, target: Target, folder: Path) -> None:
+    """Link a driver into ``folder`` that has what the module asks for, and knows no device."""
     file, pattern = _DRIVERS[target.family.name]
     (name,) = library_names(target.family.modules, target.platform.system)
     library = read_library(wheel.files[f"llama_cpp/lib/{name}"])
@@ -96,8 +95,7 @@ def _write_driver(wheel: Wheel, target: Target, folder: Path) -> None:
     lines = [f"int {function}(void) {{ return {_NO_DEVICE}; }}\n" for function in wanted]
     source.write_text("".join(lines), encoding="utf-8")
     command = [sys.executable, "-m", "ziglang", "cc", "-shared", "-fPIC", f"-Wl,-soname,{file}"]
-    cache = {
-        "ZIG_GLOBAL_CACHE_DIR": str(folder / "zig"),
-        "ZIG_LOCAL_CACHE_DIR": str(folder / "zig"),
-    }
-    run([*command, "-o", folder / file, source], env={**cache, "PATH": os.environ["PATH"]})
+    # what zig compiles of its own for a system, it compiles once
+    cache = str(zig.cache_folder(paths.cache_folder() / "zig"))
+    env = {"ZIG_GLOBAL_CACHE_DIR": cache, "ZIG_LOCAL_CACHE_DIR": str(folder / "zig")}
+    run([*command, "-o", folder / file, source], env=env)
