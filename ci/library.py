@@ -95,7 +95,10 @@ def _elf(binary: lief.ELF.Binary) -> Library:
             for name in (_text(symbol.name) for symbol in binary.exported_symbols)
             if name.startswith("_Z")
         ),
-        undefined=tuple(_text(symbol.name) for symbol in binary.imported_symbols),
+        # not lief's imported_symbols: it passes over those whose type the linker could not know
+        undefined=tuple(
+            _text(symbol.name) for symbol in binary.dynamic_symbols if symbol.shndx == 0
+        ),
     )
 
 
