@@ -182,7 +182,8 @@ def test_one_small_file_tells_uv_what_there_is(served: Served, tmp_path: Path) -
     paths = [request.path.rpartition("/")[2] for request in served.requests()]
     assert paths.count("llama_cpp_python-0.3.100%2Bauto-variants.json") == 1
     wheels = [path for path in paths if path.endswith(".whl")]
-    assert wheels == [f"llama_cpp_python-0.3.100%2Bauto-py3-none-{HERE.wheel_tag}-cu128.whl"]
+    tag = TABLE.target("cu128", HERE.name).wheel_tag
+    assert wheels == [f"llama_cpp_python-0.3.100%2Bauto-py3-none-{tag}-cu128.whl"]
 
 
 def test_uv_without_the_preview_gets_the_plain_wheel(served: Served, tmp_path: Path) -> None:
