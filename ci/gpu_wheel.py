@@ -79,7 +79,7 @@ def build_module(
         "LLAMA_CPP_TOOLKIT": toolkit.title,
         "LLAMA_CPP_GPU_ARCHITECTURES": ";".join(architectures),
         "LLAMA_CPP_RUN_PATHS": ";".join(target.runtime.run_paths),
-        "LLAMA_CPP_COMPILER": compiler.name,
+        "LLAMA_CPP_COMPILER": compiler.defines.get("LLAMA_CPP_COMPILER", compiler.name),
     }
     store = ModuleStore(_inputs(target, options, toolkit, compiler, defines))
     module = store.find()
