@@ -301,7 +301,8 @@ def prove_on(
         return {**result, "checks": [_broken("install", error)]}
     script = (*emulator, python, *_SCRIPT_OPTIONS)
     with_models = ("--models", models)
-    answer = _answer([*script, _SCRIPT, *with_models], folder, CLEAN, "install")
+    emulated = ["--brief"] if emulator else []
+    answer = _answer([*script, _SCRIPT, *with_models, *emulated], folder, CLEAN, "install")
     result = {**result, **answer, "version": interpreter.version, "tag": interpreter.tag}
     if dependencies.declared:
         result["dependencies"] = came

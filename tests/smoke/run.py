@@ -3,7 +3,7 @@
 Needs nothing but the standard library, the package and a folder of tiny models with `answers.json`
 (`python -m tests.tiny FOLDER` writes it): every answer there was computed, none was measured.
 
-    python -I run.py --models FOLDER [--json FILE] [--allow-checkout]
+    python -I run.py --models FOLDER [--json FILE] [--brief] [--allow-checkout]
 
 Prints one line per check. `--json` writes what was found on this interpreter: version, tag,
 implementation, free_threaded, passed, device, cpu_variant, and per check name, passed, seconds and
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 CONTEXT = 512
 END = 2  # </s> of the tiny models
 THREADS = 4
+# with --brief: one of each kind of arithmetic
+BRIEF = ("llama-f32", "llama-q8_0", "llama-q4_0", "llama-q4_k")
 ROUNDS = 3
 # A hung thread must fail the check, not the schedule.
 PATIENCE = 300.0
@@ -558,6 +560,11 @@ def main() -> None:
         action="store_true",
         help="accept a package that is not installed in this environment",
     )
+    parser.add_argument(
+        "--brief",
+        action="store_true",
+        help=f"of the language models only {', '.join(BRIEF)}: where an emulator takes minutes for each",
+    )
     options = parser.parse_args()
     faulthandler.enable()
     # Errors are provoked here, and what llama.cpp says to them is in the exceptions.
@@ -573,6 +580,12 @@ def main() -> None:
             f"{options.models} holds no tiny models ({error}); "
             "write them with `python -m tests.tiny FOLDER`"
         )
+    if options.brief:
+        subject.models = {
+            name: model
+            for name, model in subject.models.items()
+            if model["kind"] != "llama" or name in BRIEF
+        }
     checks = [run_check(subject, name, check) for name, check in CHECKS]
     result = {
         "version": platform.python_version(),
