@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PLATFORM: Final = "manylinux_2_17_x86_64"
+CUDA_PLATFORM = "manylinux_2_28_x86_64"
 PLAIN: Final = f"llama_cpp_python-0.3.100-py3-none-{PLATFORM}.whl"
 MAC: Final = "llama_cpp_python-0.3.100-py3-none-macosx_12_0_arm64.whl"
 SDIST: Final = "llama_cpp_python-0.3.100.tar.gz"
@@ -97,7 +98,7 @@ def dist(tmp_path: Path) -> Path:
     proven(folder, "cpu", PLATFORM, "manylinux_x86_64")
     proven(folder, "metal", "macosx_12_0_arm64", "macosx_arm64")
     proven(folder, "cpu", "macosx_12_0_arm64", "macosx_arm64")
-    proven(folder, "cu128", PLATFORM, "manylinux_x86_64")
+    proven(folder, "cu128", CUDA_PLATFORM, "manylinux_x86_64")
     sdist(folder)
     return folder
 
@@ -131,7 +132,7 @@ def test_what_belongs_there_is_uploaded_and_installed(dist: Path, tmp_path: Path
 
         printed = upload(url, dist)
         assert "uploaded 3 files to" in printed
-        assert f"+cu128-py3-none-{PLATFORM}.whl stays here: it is not its platform's" in printed
+        assert f"+cu128-py3-none-{CUDA_PLATFORM}.whl stays here: it is not its platform's" in printed
         assert names(packages) == sorted([PLAIN, MAC, SDIST])
         with zipfile.ZipFile(packages / MAC) as archive:
             assert b'"backend": "metal"' in archive.read("llama_cpp/_build_info.json")
