@@ -132,7 +132,9 @@ def test_what_belongs_there_is_uploaded_and_installed(dist: Path, tmp_path: Path
 
         printed = upload(url, dist)
         assert "uploaded 3 files to" in printed
-        assert f"+cu128-py3-none-{CUDA_PLATFORM}.whl stays here: it is not its platform's" in printed
+        assert (
+            f"+cu128-py3-none-{CUDA_PLATFORM}.whl stays here: it is not its platform's" in printed
+        )
         assert names(packages) == sorted([PLAIN, MAC, SDIST])
         with zipfile.ZipFile(packages / MAC) as archive:
             assert b'"backend": "metal"' in archive.read("llama_cpp/_build_info.json")
