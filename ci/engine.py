@@ -37,8 +37,8 @@ class Options:
 
     ``toolkit`` is the folder of an installed one; without it the pinned one is brought. With
     ``compatible_toolkit`` one of the same major version will do, with ``clang`` the pinned one that
-    clang compiles with. ``architectures`` are GPUs of one's
-    own in place of the table's. ``runtime``: see :func:`ci.smoke.smoke`.
+    clang compiles with. ``architectures`` are GPUs of one's own in place of the table's. ``runtime``:
+    see :func:`ci.smoke.smoke`.
     """
 
     engine: Engine = "auto"

@@ -196,7 +196,7 @@ def _unpack(
         for path, sha256 in pieces.packages.items():
             unpack_package(bring_package(progress, mirror, path, sha256, files), folder)
     for name, sha256 in pieces.wheels.items():
-        wheel = bring_from_index(progress, name, sha256, files, pinned_in=PINS_PATH.name)
+        wheel = bring_from_index(progress, name, sha256, files, pinned_in="ci/toolkits.toml")
         unpack_wheel(wheel, folder)
 
 

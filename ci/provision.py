@@ -52,16 +52,6 @@ def bring_toolkit(
     """
     pins = load_pins() if pins is None else pins
     name = target.family.toolkit
-    if name not in _VARIABLES:
-        defines = " ".join(
-            f"-C cmake.define.{define}={value}" for define, value in target.family.defines.items()
-        )
-        raise ToolMissingError(
-            f"{target.name} needs the toolkit {name} {target.backend.toolkit_version or ''}".strip()
-            + ", and this toolchain cannot bring it yet",
-            cure="build cpu (`nox -s build -- --backend cpu`), or compile for this machine alone"
-            f" with the toolkit installed: pip install . {defines}",
-        )
     named, where = _named(installed, name)
     if named is not None:
         return _look_over(progress, named, target, where, pins, compatible=compatible)
