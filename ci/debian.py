@@ -78,6 +78,7 @@ def unpack_package(package: Path, folder: Path) -> None:
     for link in [path for path in folder.rglob("*") if path.is_symlink()]:
         target = link.readlink()
         if target.is_absolute() and not target.is_relative_to(folder):
-            # it means the root of the system that it would be installed on: here that is the folder
+            # it means the root of the system that it would be installed on: here that is the folder.
+            # After every package: the next one would be unpacked through the link
             link.unlink()
             link.symlink_to(os.path.relpath(folder / target.relative_to("/"), link.parent))

@@ -113,11 +113,21 @@ def install(
         command += ["--index-url", index]
         env |= _NO_OTHER_INDEX
     run([*command, _installable(wheel, folder)], env=env)
-    # `pip list` warns of its own age on the same stream, whatever it is told
-    listed = run([*pip, "list", "--format", "json"], env=env).splitlines()
-    packages = json.loads(next(line for line in listed if line.startswith("[{")))
+    packages = installed_packages(python)
     own = {"pip", "setuptools", "wheel", "llama-cpp-python", "llama_cpp_python"}
-    return [f"{one['name']} {one['version']}" for one in packages if one["name"] not in own]
+    return [f"{name} {version}" for name, version in packages.items() if name not in own]
+
+
+def installed_packages(python: Path) -> dict[str, str]:
+    """Return the versions of the distributions in an environment, by name.
+
+    Raises:
+        ProcessError: pip failed.
+    """
+    listed = run([*_pip(python), "list", "--format", "json"], env=CLEAN).splitlines()
+    # pip warns of its own age on the same stream, whatever it is told
+    packages = json.loads(next(line for line in listed if line.startswith("[{")))
+    return {one["name"]: one["version"] for one in packages}
 
 
 def fetch(

@@ -10,13 +10,12 @@ import json
 import re
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from packaging.requirements import Requirement
 
 from ci import paths, zig
-from ci.installation import CLEAN, make_environment
+from ci.installation import CLEAN, installed_packages, make_environment
 from ci.interpreters import Interpreter
 from ci.library import read_library
 from ci.process import ProcessError, run
@@ -53,7 +52,7 @@ def prove_loading(
             command = [*pip, "install", "-q", "--no-deps", "--only-binary", ":all:"]
             run([*command, wheel.path.resolve()], env={**CLEAN, "PIP_NO_INDEX": "1"})
             run([*command, *oldest(target)], env=CLEAN)
-            listed = run([*pip, "list", "--format", "json"], env=CLEAN).splitlines()
+            packages = installed_packages(python)
             write_driver(wheel, target, folder / "driver")
             out = folder / "result.json"
             script = [str(python), "-I", "-X", "faulthandler", str(_SCRIPT)]
@@ -71,10 +70,7 @@ def prove_loading(
             return {"passed": False, "checks": [check], "runtime": [], "mapped": []}
         found: dict[str, object] = json.loads(out.read_text(encoding="utf-8"))
         names = {Requirement(text).name for text in target.requirements}
-        packages: Sequence[Mapping[str, str]] = json.loads(
-            next(line for line in listed if line.startswith("[{"))
-        )
-        runtime = [f"{one['name']} {one['version']}" for one in packages if one["name"] in names]
+        runtime = [f"{name} {version}" for name, version in packages.items() if name in names]
         return {**found, "runtime": runtime}
 
 
