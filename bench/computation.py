@@ -42,7 +42,7 @@ class Computation:
         return {
             "cpu_variant": _library.cpu_variant(),
             "system_info": _library.system_info(),
-            "parameters": self._llama._model.n_params,  # noqa: SLF001 - not public yet
+            "parameters": self._llama._core.n_params,  # noqa: SLF001 - not public yet
         }
 
     def prompt(self, tokens: int) -> dict[str, object]:

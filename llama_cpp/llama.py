@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-import os
-import time
-from typing import TYPE_CHECKING, Literal, overload
+from typing import TYPE_CHECKING, overload
 
-from llama_cpp import _abi, _log
+from llama_cpp import _abi, _completion, _log
 from llama_cpp._context import Context, ContextParams
 from llama_cpp._embedding import embed
-from llama_cpp._engine import Answer, Engine
+from llama_cpp._engine import Engine
 from llama_cpp._errors import LlamaError, ValidationError
 from llama_cpp._model import Adapter, Model, ModelParams
 from llama_cpp._remote import parse_servers
-from llama_cpp._sampler import Sampler, SamplingParams
+from llama_cpp._sampler import SamplingParams
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    import os
+    from collections.abc import Sequence
     from types import TracebackType
-    from typing import Union
 
     from typing_extensions import Self
 
     from llama_cpp._embedding import Embedding
-    from llama_cpp.llama_types import Completion, CompletionChoice, CompletionChunk, FinishReason
 
-    Prompt = Union[str, Sequence[int]]
-
-_UNBOUNDED = 2**31 - 1
 # Sequences per embedding call: enough to fill n_batch with short texts.
 _EMBEDDING_SEQUENCES = 32
 
@@ -171,21 +165,21 @@ class Llama:
             no_perf=no_perf,
         )
         context_params.check()
-        self._model = Model(model_path, model_params)
+        self._core = Model(model_path, model_params)
         try:
-            self._defaults.check(self._model.vocabulary)
+            self._defaults.check(self._core.vocabulary)
             if not vocab_only:
-                self._engine = Engine(Context(self._model, self._sequences(context_params)))
+                self._engine = Engine(Context(self._core, self._sequences(context_params)))
                 if lora_path is not None:
-                    adapter = Adapter(self._model, lora_path)
+                    adapter = Adapter(self._core, lora_path)
                     self._engine.context.set_adapters([(adapter, lora_scale)])
         except BaseException:
-            self._model.close()
+            self._core.close()
             raise
 
     def _sequences(self, params: ContextParams) -> ContextParams:
         """Let several texts share an embedding call, where that costs no memory per sequence."""
-        if not params.embeddings or self._model.recurrent or self._model.hybrid:
+        if not params.embeddings or self._core.recurrent or self._core.hybrid:
             return params
         return params._replace(n_seq_max=_EMBEDDING_SEQUENCES, kv_unified=True)
 
@@ -195,12 +189,12 @@ class Llama:
         """Free the context and the model; does nothing the second time."""
         if self._engine is not None:
             self._engine.context.close()
-        self._model.close()
+        self._core.close()
 
     @property
     def closed(self) -> bool:
         """Whether it was closed."""
-        return self._model.closed
+        return self._core.closed
 
     def __enter__(self) -> Self:
         """Return itself."""
@@ -224,7 +218,7 @@ class Llama:
     @property
     def metadata(self) -> dict[str, str]:
         """The scalar key-value pairs of the model file."""
-        return self._model.metadata
+        return self._core.metadata
 
     @property
     def n_tokens(self) -> int:
@@ -237,23 +231,23 @@ class Llama:
 
     def n_embd(self) -> int:
         """Return the length of an embedding."""
-        return self._model.n_embd_out
+        return self._core.n_embd_out
 
     def n_vocab(self) -> int:
         """Return the number of token ids."""
-        return self._model.vocabulary.size
+        return self._core.vocabulary.size
 
     def token_bos(self) -> int:
         """Return the begin-of-sequence token; -1 where the model has none."""
-        return self._model.vocabulary.bos
+        return self._core.vocabulary.bos
 
     def token_eos(self) -> int:
         """Return the end-of-sequence token; -1 where the model has none."""
-        return self._model.vocabulary.eos
+        return self._core.vocabulary.eos
 
     def token_nl(self) -> int:
         """Return the new-line token; -1 where the model has none."""
-        return self._model.vocabulary.nl
+        return self._core.vocabulary.nl
 
     def pooling_type(self) -> int:
         """Return the pooling of embeddings, ``LLAMA_POOLING_TYPE_*``."""
@@ -272,7 +266,7 @@ class Llama:
         Raises:
             ValidationError: the model has no tokenizer, or the string is no Unicode text.
         """
-        return self._model.vocabulary.tokenize(
+        return self._core.vocabulary.tokenize(
             _utf8(text), add_special=add_bos, parse_special=special
         )
 
@@ -295,7 +289,7 @@ class Llama:
         Raises:
             ValidationError: an id is out of range.
         """
-        vocabulary = self._model.vocabulary
+        vocabulary = self._core.vocabulary
         ids = vocabulary.check(tokens)
         pieces = vocabulary.special_pieces if special else vocabulary.pieces
         data = [pieces[token].data for token in ids]
@@ -310,260 +304,10 @@ class Llama:
         """Forget all tokens."""
         self._running().reset()
 
-    def eval(self, tokens: Sequence[int]) -> None:
-        """Compute tokens after those in memory.
-
-        Raises:
-            ValidationError: an id is out of range, or they do not fit the context.
-            GenerationError: llama.cpp failed.
-        """
-        engine = self._running()
-        ids = self._model.vocabulary.check(tokens)
-        with engine.context.lock:
-            engine.take_over()
-            if ids:
-                engine.prefill([*engine.sequence.tokens, *ids])
-
-    def generate(
-        self,
-        tokens: Sequence[int],
-        top_k: int = 40,
-        top_p: float = 0.95,
-        min_p: float = 0.05,
-        typical_p: float = 1.0,
-        temp: float = 0.8,
-        repeat_penalty: float = 1.0,
-        reset: bool = True,
-        frequency_penalty: float = 0.0,
-        presence_penalty: float = 0.0,
-        mirostat_mode: int = 0,
-        mirostat_tau: float = 5.0,
-        mirostat_eta: float = 0.1,
-        *,
-        logit_bias: Mapping[int, float] | None = None,
-        seed: int | None = None,
-    ) -> Iterator[int]:
-        """Yield the token ids that follow ``tokens``, ending tokens included, until the context is full.
-
-        What is in memory already is not computed again.
-
-        Args:
-            tokens: the prompt's ids.
-            top_k: keep the k likeliest.
-            top_p: keep the likeliest whose probabilities add up to p.
-            min_p: keep those at least this share of the likeliest.
-            typical_p: keep the locally typical ones.
-            temp: temperature; 0 always takes the likeliest token.
-            repeat_penalty: divides the logits of recent tokens.
-            reset: False puts the prompt after what is in memory, instead of in its place.
-            frequency_penalty: taken from logits per occurrence.
-            presence_penalty: taken from logits once.
-            mirostat_mode: 0, 1 or 2.
-            mirostat_tau: target surprise.
-            mirostat_eta: learning rate.
-            logit_bias: added to logits by token id.
-            seed: of this call; None is the object's.
-
-        Raises:
-            ValidationError: an argument is out of range, or the prompt does not fit the context.
-            GenerationError: llama.cpp failed, or another generation has taken the context over.
-        """
-        engine = self._running()
-        params = self._sampling(
-            seed,
-            top_k=top_k,
-            top_p=top_p,
-            min_p=min_p,
-            typical_p=typical_p,
-            temperature=temp,
-            repeat_penalty=repeat_penalty,
-            frequency_penalty=frequency_penalty,
-            presence_penalty=presence_penalty,
-            mirostat_mode=mirostat_mode,
-            mirostat_tau=mirostat_tau,
-            mirostat_eta=mirostat_eta,
-            logit_bias=logit_bias or {},
-        )
-        ids = self._model.vocabulary.check(tokens)
-        return self._generate(engine, ids, params, reset=reset)
-
-    def _generate(
-        self, engine: Engine, ids: list[int], params: SamplingParams, *, reset: bool
-    ) -> Iterator[int]:
-        prompt = ids if reset else [*engine.sequence.tokens, *ids]
-        with Sampler(self._model, params) as sampler:
-            yield from engine.tokens(prompt, sampler)
-
-    # -- text out ------------------------------------------------------------------------------
-
-    @overload
-    def create_completion(
-        self,
-        prompt: Prompt,
-        suffix: str | None = ...,
-        max_tokens: int | None = ...,
-        temperature: float = ...,
-        top_p: float = ...,
-        min_p: float = ...,
-        typical_p: float = ...,
-        *,
-        echo: bool = ...,
-        stop: str | Sequence[str] | None = ...,
-        frequency_penalty: float = ...,
-        presence_penalty: float = ...,
-        repeat_penalty: float = ...,
-        top_k: int = ...,
-        stream: Literal[False] = ...,
-        seed: int | None = ...,
-        mirostat_mode: int = ...,
-        mirostat_tau: float = ...,
-        mirostat_eta: float = ...,
-        model: str | None = ...,
-        logit_bias: Mapping[int, float] | None = ...,
-    ) -> Completion: ...
-
-    @overload
-    def create_completion(
-        self,
-        prompt: Prompt,
-        suffix: str | None = ...,
-        max_tokens: int | None = ...,
-        temperature: float = ...,
-        top_p: float = ...,
-        min_p: float = ...,
-        typical_p: float = ...,
-        *,
-        echo: bool = ...,
-        stop: str | Sequence[str] | None = ...,
-        frequency_penalty: float = ...,
-        presence_penalty: float = ...,
-        repeat_penalty: float = ...,
-        top_k: int = ...,
-        stream: Literal[True],
-        seed: int | None = ...,
-        mirostat_mode: int = ...,
-        mirostat_tau: float = ...,
-        mirostat_eta: float = ...,
-        model: str | None = ...,
-        logit_bias: Mapping[int, float] | None = ...,
-    ) -> Iterator[CompletionChunk]: ...
-
-    def create_completion(
-        self,
-        prompt: Prompt,
-        suffix: str | None = None,
-        max_tokens: int | None = 16,
-        temperature: float = 0.8,
-        top_p: float = 0.95,
-        min_p: float = 0.05,
-        typical_p: float = 1.0,
-        *,
-        echo: bool = False,
-        stop: str | Sequence[str] | None = None,
-        frequency_penalty: float = 0.0,
-        presence_penalty: float = 0.0,
-        repeat_penalty: float = 1.0,
-        top_k: int = 40,
-        stream: bool = False,
-        seed: int | None = None,
-        mirostat_mode: int = 0,
-        mirostat_tau: float = 5.0,
-        mirostat_eta: float = 0.1,
-        model: str | None = None,
-        logit_bias: Mapping[int, float] | None = None,
-    ) -> Completion | Iterator[CompletionChunk]:
-        """Complete a prompt.
-
-        Args:
-            prompt: text, or token ids taken as they are.
-            suffix: text that comes after the answer; needs a model with fill-in-the-middle tokens.
-            max_tokens: most tokens of the answer; None or 0 fills the context.
-            temperature: 0 always takes the likeliest token.
-            top_p: keep the likeliest whose probabilities add up to p.
-            min_p: keep those at least this share of the likeliest.
-            typical_p: keep the locally typical ones.
-            echo: put the prompt in front of the answer.
-            stop: strings that end the answer; they are not part of it.
-            frequency_penalty: taken from logits per occurrence.
-            presence_penalty: taken from logits once.
-            repeat_penalty: divides the logits of recent tokens.
-            top_k: keep the k likeliest.
-            stream: return an iterator of parts. Streams of one object end each other.
-            seed: of this call; None is the object's.
-            mirostat_mode: 0, 1 or 2.
-            mirostat_tau: target surprise.
-            mirostat_eta: learning rate.
-            model: name to report; None is the path.
-            logit_bias: added to logits by token id; minus infinity forbids a token.
-
-        Returns:
-            A completion, or an iterator of its parts.
-
-        Raises:
-            ValidationError: an argument is out of range, or the prompt does not fit the context.
-            GenerationError: llama.cpp failed, or another generation has taken the context over.
-        """
-        engine = self._running()
-        params = self._sampling(
-            seed,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            min_p=min_p,
-            typical_p=typical_p,
-            repeat_penalty=repeat_penalty,
-            frequency_penalty=frequency_penalty,
-            presence_penalty=presence_penalty,
-            mirostat_mode=mirostat_mode,
-            mirostat_tau=mirostat_tau,
-            mirostat_eta=mirostat_eta,
-            logit_bias=logit_bias or {},
-        )
-        ids = self._prompt(prompt, suffix)
-        answer = Answer(self._model.vocabulary.pieces, stops=_stops(stop), limit=_limit(max_tokens))
-        head: Completion = {
-            "id": f"cmpl-{os.urandom(12).hex()}",
-            "object": "text_completion",
-            "created": int(time.time()),
-            "model": self.model_path if model is None else model,
-            "choices": [],
-            "usage": {"prompt_tokens": len(ids), "completion_tokens": 0, "total_tokens": 0},
-        }
-        before = self._spelled(prompt) if echo else ""
-        if stream:
-            return self._chunks(engine, ids, params, answer, head, before)
-        with engine.context.lock:
-            text = "".join(engine.stream(ids, Sampler(self._model, params), answer))
-        head["choices"] = [_choice(before + text, answer.finish_reason)]
-        head["usage"]["completion_tokens"] = answer.n_tokens
-        head["usage"]["total_tokens"] = len(ids) + answer.n_tokens
-        return head
-
-    def _chunks(
-        self,
-        engine: Engine,
-        ids: list[int],
-        params: SamplingParams,
-        answer: Answer,
-        head: Completion,
-        before: str,
-    ) -> Iterator[CompletionChunk]:
-        def chunk(text: str, reason: FinishReason | None) -> CompletionChunk:
-            return {
-                "id": head["id"],
-                "object": head["object"],
-                "created": head["created"],
-                "model": head["model"],
-                "choices": [_choice(text, reason)],
-            }
-
-        if before:
-            yield chunk(before, None)
-        for text in engine.stream(ids, Sampler(self._model, params), answer):
-            yield chunk(text, None)
-        yield chunk("", answer.finish_reason)
-
-    __call__ = create_completion
+    eval = _completion.eval_tokens
+    generate = _completion.generate
+    create_completion = _completion.create_completion
+    __call__ = _completion.create_completion
 
     # -- vectors out ---------------------------------------------------------------------------
 
@@ -615,49 +359,10 @@ class Llama:
     # -- inside --------------------------------------------------------------------------------
 
     def _running(self) -> Engine:
-        _ = self._model.handle.pointer
+        _ = self._core.handle.pointer
         if self._engine is None:
             raise LlamaError("the model was loaded with vocab_only=True and can only tokenize")
         return self._engine
-
-    def _sampling(self, seed: int | None, **given: object) -> SamplingParams:
-        if seed is not None:
-            given["seed"] = seed
-        params = self._defaults._replace(**given)  # type: ignore[arg-type]
-        params.check(self._model.vocabulary)
-        return params
-
-    def _prompt(self, prompt: Prompt, suffix: str | None) -> list[int]:
-        vocabulary = self._model.vocabulary
-        if suffix is None:
-            if isinstance(prompt, str):
-                return self.tokenize(prompt, special=True)
-            return vocabulary.check(prompt)
-        prefix_token, suffix_token, middle = (
-            vocabulary.fim_prefix,
-            vocabulary.fim_suffix,
-            vocabulary.fim_middle,
-        )
-        if min(prefix_token, suffix_token, middle) < 0:
-            raise ValidationError(
-                "suffix needs a model with fill-in-the-middle tokens, and this one has none"
-            )
-        if isinstance(prompt, str):
-            before = self.tokenize(prompt, add_bos=False, special=True)
-        else:
-            before = vocabulary.check(prompt)
-        after = self.tokenize(suffix, add_bos=False, special=True)
-        begin = [vocabulary.bos] if vocabulary.adds_bos and vocabulary.bos >= 0 else []
-        return [*begin, prefix_token, *before, suffix_token, *after, middle]
-
-    def _spelled(self, prompt: Prompt) -> str:
-        if isinstance(prompt, str):
-            return prompt
-        return self.detokenize(prompt).decode("utf-8", "replace")
-
-
-def _choice(text: str, reason: FinishReason | None) -> CompletionChoice:
-    return {"text": text, "index": 0, "logprobs": None, "finish_reason": reason}
 
 
 def _servers(servers: str | Sequence[str]) -> tuple[str, ...]:
@@ -675,19 +380,3 @@ def _utf8(text: bytes | str) -> bytes:
     if isinstance(text, (bytes, bytearray, memoryview)):
         return bytes(text)
     raise ValidationError(f"expected text as str or bytes, not {type(text).__name__}")
-
-
-def _stops(stop: str | Sequence[str] | None) -> list[str]:
-    stops = [] if stop is None else [stop] if isinstance(stop, str) else list(stop)
-    for text in stops:
-        if not isinstance(text, str) or not text:
-            raise ValidationError(f"stop has {text!r}; stop strings are strings and not empty")
-    return stops
-
-
-def _limit(max_tokens: int | None) -> int:
-    if max_tokens is None:
-        return _UNBOUNDED
-    if not isinstance(max_tokens, int):
-        raise ValidationError(f"max_tokens is {max_tokens!r}; it must be an integer or None")
-    return max_tokens if max_tokens > 0 else _UNBOUNDED

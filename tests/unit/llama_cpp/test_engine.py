@@ -207,7 +207,7 @@ def test_generate_goes_on_from_memory_when_not_reset(
 
 @pytest.mark.build
 def test_samplers_are_closed_with_their_stream(llm: Llama) -> None:
-    model = llm._model
+    model = llm._core
     engine = llm._engine
     assert engine is not None
 

@@ -75,7 +75,7 @@ REFUSED = {
     ),
     "sample before any decode": (
         VALIDATION,
-        "llm = load()\nSampler(llm._model, SamplingParams()).sample(llm._engine.context)",
+        "llm = load()\nSampler(llm._core, SamplingParams()).sample(llm._engine.context)",
     ),
     "logits after a reset": (
         VALIDATION,
@@ -112,7 +112,7 @@ REFUSED = {
     ),
     "stream whose model is closed": (
         LLAMA,
-        "llm = load()\ns = llm.generate([1])\nnext(s)\nllm._model.close()\nnext(s)",
+        "llm = load()\ns = llm.generate([1])\nnext(s)\nllm._core.close()\nnext(s)",
     ),
     "context of a closed model": (LLAMA, "m = Model(model)\nm.close()\nContext(m)"),
     "sampler of a closed model": (
@@ -122,7 +122,7 @@ REFUSED = {
     "adapter of a closed model": (LLAMA, "m = Model(model)\nm.close()\nAdapter(m, lora)"),
     "sampler that is closed": (
         LLAMA,
-        "llm = load()\ns = Sampler(llm._model, SamplingParams())\ns.close()\nllm.eval([1])\ns.sample(llm._engine.context)",
+        "llm = load()\ns = Sampler(llm._core, SamplingParams())\ns.close()\nllm.eval([1])\ns.sample(llm._engine.context)",
     ),
     "close an adapter in use": (
         LLAMA,

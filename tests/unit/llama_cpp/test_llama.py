@@ -263,7 +263,7 @@ def test_close_is_final_and_idempotent(model_file: Path) -> None:
 
 def test_dropping_the_last_reference_frees(model_file: Path) -> None:
     llm = Llama(model_file, n_threads=1)
-    handle = llm._model.handle
+    handle = llm._core.handle
     watch = weakref.ref(llm)
     list(llm.create_completion([1], stream=True))
     del llm

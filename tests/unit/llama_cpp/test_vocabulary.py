@@ -46,7 +46,7 @@ def test_special_tokens_are_spelled_only_when_asked(llm: Llama) -> None:
 
 
 def test_pieces_are_the_tokens_bytes(llm: Llama) -> None:
-    vocabulary = llm._model.vocabulary
+    vocabulary = llm._core.vocabulary
     whole = b"".join(vocabulary.special_pieces[token].data for token in range(vocabulary.size))
     assert whole == llm.detokenize(range(vocabulary.size), prev_tokens=[0], special=True)
     assert [t for t in range(vocabulary.size) if vocabulary.pieces[t].ends] == [llm.token_eos()]
