@@ -7,74 +7,175 @@ when they are first used.
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING
 
+from llama_cpp._namespace import Namespace
 from llama_cpp._version import __version__
 
 if TYPE_CHECKING:
-    from llama_cpp._abi import *  # noqa: F403 - what __getattr__ gives
     from llama_cpp._build_info import BuildInfo, build_info
     from llama_cpp._errors import GenerationError, LlamaError, ModelLoadError, ValidationError
+    from llama_cpp._handle import shutdown
     from llama_cpp._library import (
         Device,
         cpu_variant,
         libraries,
         module_failures,
+        print_system_info,
         system_info,
     )
+    from llama_cpp._log import (
+        disable_logging,
+        reset_logging,
+        set_log_level,
+        set_verbose,
+        suppress_stdout_stderr,
+    )
     from llama_cpp._remote import add_rpc_servers, devices
+    from llama_cpp._sampler import SamplingParams
     from llama_cpp.llama import Llama
+    from llama_cpp.llama_cpp import *  # noqa: F403 - what __getattr__ gives
+    from llama_cpp.llama_speculative import LlamaDraftModel
+    from llama_cpp.llama_tokenizer import BaseLlamaTokenizer, LlamaTokenizer
+    from llama_cpp.llama_types import *  # noqa: F403
 
 __all__ = [
+    "BaseLlamaTokenizer",
     "BuildInfo",
     "Device",
     "GenerationError",
     "Llama",
+    "LlamaDraftModel",
     "LlamaError",
+    "LlamaTokenizer",
     "ModelLoadError",
+    "SamplingParams",
     "ValidationError",
     "__version__",
     "add_rpc_servers",
     "build_info",
     "cpu_variant",
     "devices",
+    "disable_logging",
     "libraries",
     "module_failures",
+    "print_system_info",
+    "reset_logging",
+    "set_log_level",
+    "set_verbose",
+    "shutdown",
+    "suppress_stdout_stderr",
     "system_info",
 ]
 
-_HOMES = {
-    "BuildInfo": "_build_info",
-    "Device": "_library",
-    "GenerationError": "_errors",
-    "Llama": "llama",
-    "LlamaError": "_errors",
-    "ModelLoadError": "_errors",
-    "ValidationError": "_errors",
-    "add_rpc_servers": "_remote",
-    "build_info": "_build_info",
-    "cpu_variant": "_library",
-    "devices": "_remote",
-    "libraries": "_library",
-    "module_failures": "_library",
-    "system_info": "_library",
+# module → its names that are the package's too; what is not here is looked for in llama_cpp.llama_cpp
+_NAMES = {
+    "_build_info": ("BuildInfo", "build_info"),
+    "_errors": ("GenerationError", "LlamaError", "ModelLoadError", "ValidationError"),
+    "_handle": ("shutdown",),
+    "_library": (
+        "Device",
+        "cpu_variant",
+        "libraries",
+        "module_failures",
+        "print_system_info",
+        "system_info",
+    ),
+    "_log": (
+        "disable_logging",
+        "reset_logging",
+        "set_log_level",
+        "set_verbose",
+        "suppress_stdout_stderr",
+    ),
+    "_remote": ("add_rpc_servers", "devices"),
+    "_sampler": ("SamplingParams",),
+    "llama": ("Llama",),
+    "llama_speculative": ("LlamaDraftModel",),
+    "llama_tokenizer": ("BaseLlamaTokenizer", "LlamaTokenizer"),
+    "llama_types": (
+        "ChatCompletion",
+        "ChatCompletionChoice",
+        "ChatCompletionChunk",
+        "ChatCompletionChunkChoice",
+        "ChatCompletionChunkDelta",
+        "ChatCompletionChunkDeltaEmpty",
+        "ChatCompletionFunction",
+        "ChatCompletionFunctionCall",
+        "ChatCompletionFunctionCallOption",
+        "ChatCompletionFunctions",
+        "ChatCompletionLogprobToken",
+        "ChatCompletionLogprobs",
+        "ChatCompletionMessage",
+        "ChatCompletionMessageToolCall",
+        "ChatCompletionMessageToolCallChunk",
+        "ChatCompletionMessageToolCallChunkFunction",
+        "ChatCompletionMessageToolCallFunction",
+        "ChatCompletionNamedToolChoice",
+        "ChatCompletionNamedToolChoiceFunction",
+        "ChatCompletionRequestAssistantMessage",
+        "ChatCompletionRequestAssistantMessageFunctionCall",
+        "ChatCompletionRequestFunctionCallOption",
+        "ChatCompletionRequestFunctionMessage",
+        "ChatCompletionRequestMessageContentPartImage",
+        "ChatCompletionRequestMessageContentPartImageImageUrl",
+        "ChatCompletionRequestMessageContentPartText",
+        "ChatCompletionRequestResponseFormat",
+        "ChatCompletionRequestSystemMessage",
+        "ChatCompletionRequestToolMessage",
+        "ChatCompletionRequestUserMessage",
+        "ChatCompletionResponseChoice",
+        "ChatCompletionResponseFunction",
+        "ChatCompletionResponseFunctionCall",
+        "ChatCompletionResponseMessage",
+        "ChatCompletionStreamResponse",
+        "ChatCompletionStreamResponseChoice",
+        "ChatCompletionStreamResponseDelta",
+        "ChatCompletionStreamResponseDeltaEmpty",
+        "ChatCompletionStreamResponseDeltaFunctionCall",
+        "ChatCompletionTool",
+        "ChatCompletionToolFunction",
+        "ChatCompletionTopLogprobToken",
+        "Completion",
+        "CompletionChoice",
+        "CompletionChunk",
+        "CompletionLogprobs",
+        "CompletionUsage",
+        "CreateChatCompletionResponse",
+        "CreateChatCompletionStreamResponse",
+        "CreateCompletionResponse",
+        "CreateCompletionStreamResponse",
+        "CreateEmbeddingResponse",
+        "Embedding",
+        "EmbeddingData",
+        "EmbeddingUsage",
+    ),
 }
+_HOMES = {name: module for module, names in _NAMES.items() for name in names}
 
-
-_MODULES = ("llama", "llama_cpp", "llama_types")
+_MODULES = frozenset(
+    {
+        "llama",
+        "llama_cpp",
+        "llama_speculative",
+        "llama_tokenizer",
+        "llama_types",
+    }
+)
 
 
 def __getattr__(name: str) -> object:
     """Import a public name when it is first asked for (PEP 562).
 
-    The constants that parameters take (``LLAMA_POOLING_TYPE_MEAN``, ``GGML_TYPE_Q8_0`` …) and the
-    other names of llama.cpp's headers come from the generated declarations.
+    llama.cpp's own functions and the constants that parameters take (``LLAMA_POOLING_TYPE_MEAN``,
+    ``GGML_TYPE_Q8_0`` …) come from :mod:`llama_cpp.llama_cpp`.
     """
     if name in _MODULES:
         return importlib.import_module(f"llama_cpp.{name}")
     if name.startswith("_"):
         raise AttributeError(f"module 'llama_cpp' has no attribute {name!r}")
-    home = importlib.import_module(f"llama_cpp.{_HOMES.get(name, '_abi')}")
+    home = importlib.import_module(f"llama_cpp.{_HOMES.get(name, 'llama_cpp')}")
     try:
         value: object = getattr(home, name)
     except AttributeError:
@@ -84,5 +185,9 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    """List the public names."""
-    return sorted({*globals(), *__all__})
+    """List the public names, llama.cpp's own among them."""
+    low = (name for name in dir(__getattr__("llama_cpp")) if not name.startswith("_"))
+    return sorted({*globals(), *__all__, *_HOMES, *low})
+
+
+sys.modules[__name__].__class__ = Namespace

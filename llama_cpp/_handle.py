@@ -149,3 +149,13 @@ def close_all() -> bool:
     for handle in reversed(list(_roots)):
         handle.close(_EXIT_PATIENCE_SECONDS)
     return _forks == 0
+
+
+def shutdown() -> None:
+    """Close everything that is open, in order: every model with its contexts, samplers, adapters.
+
+    Waits for calls that are running in other threads. The libraries stay loaded, and new models can
+    be loaded afterwards. Nobody needs it: the same happens at interpreter exit.
+    """
+    for handle in reversed(list(_roots)):
+        handle.close()

@@ -91,14 +91,14 @@ def library_folder() -> Path:
     """
     named = os.environ.get(ENVIRONMENT_VARIABLE)
     folder = Path(named).absolute() if named else _PACKAGE_FOLDER
-    missing = [name for name in _LOAD_ORDER if _find(folder, name) is None]
+    missing = [name for name in _LOAD_ORDER if find(folder, name) is None]
     if not missing:
         return folder
-    lacks = "does not exist" if not folder.is_dir() else f"has no {_file_name(missing[0])}"
+    lacks = "does not exist" if not folder.is_dir() else f"has no {file_name(missing[0])}"
     if named:
         raise LlamaError(
             f"{ENVIRONMENT_VARIABLE}={named}: {folder} {lacks}; set it to the folder that holds "
-            f"{_file_name('llama')}, or unset it to use the package's own libraries"
+            f"{file_name('llama')}, or unset it to use the package's own libraries"
         )
     raise LlamaError(
         f"llama.cpp's libraries are missing: {folder} {lacks}. "
@@ -235,6 +235,11 @@ def system_info() -> str:
     return _text(load().llama_print_system_info())
 
 
+def print_system_info() -> str:
+    """Return what :func:`system_info` returns, as llama.cpp's function of this name does."""
+    return system_info()
+
+
 def version() -> str:
     """Return llama.cpp's own version."""
     return _text(load().llama_version())
@@ -244,11 +249,13 @@ def _text(data: bytes | None) -> str:
     return (data or b"").decode("utf-8", "replace")
 
 
-def _file_name(name: str) -> str:
+def file_name(name: str) -> str:
+    """Return what this system calls a library: ``llama`` → ``libllama.so``."""
     return f"{_PREFIXES[0]}{name}{_SUFFIX}"
 
 
-def _find(folder: Path, name: str) -> Path | None:
+def find(folder: Path, name: str) -> Path | None:
+    """Return the file of the library ``name`` in a folder; None where there is none."""
     for prefix in _PREFIXES:
         path = folder / f"{prefix}{name}{_SUFFIX}"
         if path.is_file():
@@ -257,9 +264,9 @@ def _find(folder: Path, name: str) -> Path | None:
 
 
 def _open(folder: Path, name: str) -> ctypes.CDLL:
-    path = _find(folder, name)
+    path = find(folder, name)
     if path is None:
-        raise LlamaError(f"{folder} has no {_file_name(name)}; reinstall the package")
+        raise LlamaError(f"{folder} has no {file_name(name)}; reinstall the package")
     try:
         return ctypes.CDLL(str(path))
     except OSError as error:
@@ -301,7 +308,7 @@ class _Bound:
             function = self._opened[library][name]
         except AttributeError as error:
             raise LlamaError(
-                f"{_find(self._folder, library)} has no function {name}: it was built from another "
+                f"{find(self._folder, library)} has no function {name}: it was built from another "
                 "llama.cpp than this package expects; reinstall the package"
             ) from error
         function.restype = restype
@@ -340,7 +347,7 @@ def has_driver(module: str) -> bool:
 
 
 def _load_backends(lib: Functions, folder: Path) -> None:
-    module = next((name for name in _WITH_RUNTIME if _find(folder, name) is not None), None)
+    module = next((name for name in _WITH_RUNTIME if find(folder, name) is not None), None)
     if module is None or not has_driver(module):
         lib.ggml_backend_load_all_from_path(os.fsencode(folder))
         return
@@ -348,7 +355,7 @@ def _load_backends(lib: Functions, folder: Path) -> None:
 
     _kept.extend(_runtime.prepare(folder, module))
     if module == "ggml-hip":
-        path = cast("Path", _find(folder, module))
+        path = cast("Path", find(folder, module))
         for _ in range(_MOST_LIBRARIES):
             failure = _load_module(lib, path)
             if failure is None or not _runtime.supply(failure):

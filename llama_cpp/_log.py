@@ -13,8 +13,13 @@ from collections import deque
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from llama_cpp._errors import ValidationError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from types import TracebackType
+
+    from typing_extensions import Self
 
 LOGGER = logging.getLogger("llama_cpp")
 
@@ -25,6 +30,15 @@ _NONE = 0
 _WARN = 3
 _CONT = 5
 _LEVELS = (logging.INFO, logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR)
+_LEVEL_NAMES = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warn": logging.WARNING,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+    "critical": logging.CRITICAL,
+}
+_NOTHING = logging.CRITICAL + 1
 
 
 class _ThreadState(threading.local):
@@ -124,3 +138,77 @@ def set_verbose(verbose: bool) -> None:
         return
     _applied_level = logging.NOTSET if verbose else logging.ERROR
     LOGGER.setLevel(_applied_level)
+
+
+def set_log_level(level: int | str) -> None:
+    """Choose from which level on llama.cpp's lines pass the logger ``llama_cpp``.
+
+    ``verbose`` of a later :class:`llama_cpp.Llama` does not change it. What becomes of the lines is
+    for the application's ``logging`` configuration to say; without one Python writes warnings and
+    errors to stderr.
+
+    Args:
+        level: a level of ``logging`` (``logging.INFO``, ``"info"`` …), or one of ggml's numbers: 1
+            debug, 2 info, 3 warning, 4 error; 0 lets everything through.
+
+    Raises:
+        ValidationError: there is no such level.
+    """
+    LOGGER.setLevel(_level(level))
+
+
+def _level(level: int | str) -> int:
+    if isinstance(level, str):
+        named = _LEVEL_NAMES.get(level.lower())
+        if named is not None:
+            return named
+    elif isinstance(level, int) and 0 <= level <= _NOTHING:
+        return _LEVELS[level] if 0 < level < len(_LEVELS) else level
+    raise ValidationError(
+        f"log level {level!r}; choose one of {', '.join(_LEVEL_NAMES)}, or a number of `logging`"
+    )
+
+
+def disable_logging() -> None:
+    """Let none of llama.cpp's lines pass the logger ``llama_cpp``; exceptions still tell them."""
+    LOGGER.setLevel(_NOTHING)
+
+
+def reset_logging() -> None:
+    """Leave the level to the application's ``logging`` configuration again."""
+    global _applied_level  # noqa: PLW0603 - the logger is process-wide, and so is this
+    _applied_level = logging.NOTSET
+    LOGGER.setLevel(logging.NOTSET)
+
+
+class suppress_stdout_stderr:  # noqa: N801 - the compatible interface's name
+    """Keeps llama.cpp's lines of this thread from the log while a ``with`` block runs.
+
+    llama.cpp's output goes through ``logging`` alone here, so the process's stdout and stderr are
+    not touched, and other threads lose nothing.
+    """
+
+    def __init__(self, disable: bool = True) -> None:
+        """Choose whether to do anything.
+
+        Args:
+            disable: True leaves the log as it is.
+        """
+        self.disable = disable
+        self._before = False
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        self._before = _state.quiet
+        if not self.disable:
+            _state.quiet = True
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End."""
+        _state.quiet = self._before

@@ -6,9 +6,11 @@ import gc
 import os
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
+import llama_cpp
 from llama_cpp import _handle
 from llama_cpp._errors import LlamaError
 from llama_cpp._handle import Handle
@@ -148,3 +150,18 @@ def test_a_forked_child_neither_uses_nor_frees() -> None:
     assert handle.pointer == 1
     handle.close()
     assert freed == [1]
+
+
+@pytest.mark.build
+def test_shutdown_and_use_after_it(model_file: Path) -> None:
+    first, second = (llama_cpp.Llama(model_file, n_threads=1, n_ctx=256) for _ in range(2))
+    stream = second.create_completion("the quick", stream=True, temperature=0)
+    next(stream)
+    llama_cpp.shutdown()
+    assert (first.closed, second.closed) == (True, True)
+    with pytest.raises(LlamaError, match=r"^the .* is closed; load or create it again to use it$"):
+        next(stream)
+    llama_cpp.shutdown()
+    with llama_cpp.Llama(model_file, n_threads=1, n_ctx=256) as again:
+        answer = again.create_completion("the quick", max_tokens=3, temperature=0)
+    assert answer["usage"]["completion_tokens"] == 3

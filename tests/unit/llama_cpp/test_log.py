@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from llama_cpp import _log
+from llama_cpp import ValidationError, _log
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -112,3 +112,61 @@ def test_verbose_switches_unless_the_application_chose() -> None:
     _log.LOGGER.setLevel(logging.DEBUG)
     _log.set_verbose(False)
     assert _log.LOGGER.level == logging.DEBUG
+
+
+@pytest.mark.parametrize(
+    ("level", "passing"),
+    [
+        pytest.param("debug", "diwe", id="debug"),
+        pytest.param("Warning", "we", id="name in any case"),
+        pytest.param("critical", "", id="critical"),
+        pytest.param(logging.ERROR, "e", id="number of logging"),
+        pytest.param(3, "we", id="number of ggml"),
+        pytest.param(2, "iwe", id="ggml's info"),
+    ],
+)
+def test_set_log_level(level: int | str, passing: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    _log.set_log_level(level)
+    _log.set_verbose(True)
+    for number, text in ((DEBUG, b"d\n"), (INFO, b"i\n"), (WARN, b"w\n"), (ERROR, b"e\n")):
+        _log.receive(number, text)
+    assert "".join(caplog.messages) == passing
+
+
+@pytest.mark.parametrize("level", [pytest.param("loud", id="name"), pytest.param(-1, id="number")])
+def test_no_such_log_level(level: int | str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        _log.set_log_level(level)
+    assert str(caught.value) == (
+        f"log level {level!r}; choose one of debug, info, warn, warning, error, critical, "
+        "or a number of `logging`"
+    )
+
+
+def test_disabled_and_reset(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    _log.disable_logging()
+    _log.receive(ERROR, b"unseen\n")
+    assert (caplog.messages, _log.complaints()) == ([], ("unseen",))
+    _log.reset_logging()
+    _log.receive(INFO, b"seen\n")
+    assert caplog.messages == ["seen"]
+    _log.set_verbose(False)
+    _log.receive(INFO, b"not for the quiet\n")
+    assert caplog.messages == ["seen"]
+
+
+def test_suppressed_in_a_block_of_one_thread(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    with _log.suppress_stdout_stderr(disable=False), _log.suppress_stdout_stderr():
+        with _log.suppress_stdout_stderr(disable=False):
+            _log.receive(INFO, b"unseen\n")
+        _log.receive(INFO, b"unseen too\n")
+        thread = threading.Thread(target=_log.receive, args=(INFO, b"elsewhere\n"))
+        thread.start()
+        thread.join()
+    _log.receive(INFO, b"after\n")
+    with _log.suppress_stdout_stderr():
+        _log.receive(INFO, b"disabled\n")
+    assert caplog.messages == ["elsewhere", "after", "disabled"]
