@@ -51,6 +51,7 @@ _folder: Path | None = None
 _opened: dict[str, ctypes.CDLL] = {}
 # ctypes callbacks and DLL folders must outlive every call that may use them
 _kept: list[object] = []
+_log_callback = _abi.ggml_log_callback(_log.receive)
 _left_out: dict[int, Obstacle] = {}
 
 
@@ -263,7 +264,12 @@ def find(folder: Path, name: str) -> Path | None:
     return None
 
 
-def _open(folder: Path, name: str) -> ctypes.CDLL:
+def open_library(folder: Path, name: str) -> ctypes.CDLL:
+    """Return a library of the folder by its plain name; one that is mapped already as it is.
+
+    Raises:
+        LlamaError: it is not there, or the loader refuses it.
+    """
     path = find(folder, name)
     if path is None:
         raise LlamaError(f"{folder} has no {file_name(name)}; reinstall the package")
@@ -302,7 +308,10 @@ class _Bound:
         if library not in self._opened:
             with _lock:
                 if library not in self._opened:
-                    self._opened[library] = _open(self._folder, library)
+                    self._opened[library] = open_library(self._folder, library)
+                    if library == "mtmd":
+                        # it has a logger of its own, which writes to stderr as well
+                        cast("Functions", self).mtmd_helper_log_set(_log_callback, None)
         try:
             # An item of a CDLL is a fresh function object, which nobody else can re-declare.
             function = self._opened[library][name]
@@ -324,11 +333,9 @@ def _load() -> Functions:
     if sys.platform == "win32":
         _kept.append(os.add_dll_directory(str(folder)))
     for name in _LOAD_ORDER:
-        _opened[name] = _open(folder, name)
+        _opened[name] = open_library(folder, name)
     lib = cast("Functions", _Bound(folder, _opened))
-    callback = _abi.ggml_log_callback(_log.receive)
-    _kept.append(callback)
-    lib.llama_log_set(callback, None)
+    lib.llama_log_set(_log_callback, None)
     _folder = folder
     _load_backends(lib, folder)
     lib.llama_backend_init()
@@ -370,3 +377,5 @@ def _shut_down(lib: Functions) -> None:
         # a NULL callback makes llama.cpp write to stderr again
         with suppress(Exception):
             lib.llama_log_set(_abi.ggml_log_callback(), None)
+            if "mtmd" in _opened:
+                lib.mtmd_helper_log_set(_abi.ggml_log_callback(), None)

@@ -81,3 +81,11 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny")
     subprocess.run([sys.executable, "-m", "tests.tiny", str(folder)], cwd=ROOT, check=True)
     return folder
+
+
+@pytest.fixture(scope="session")
+def vision(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the tiny vision models and their projectors."""
+    folder = tmp_path_factory.mktemp("vision")
+    subprocess.run([sys.executable, "-m", "tests.tiny.vision", str(folder)], cwd=ROOT, check=True)
+    return folder
