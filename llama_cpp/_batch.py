@@ -121,6 +121,39 @@ class Batch:
             self.outputs.append(index)
         return index
 
+    def add_run(self, tokens: Sequence[int], position: int, seq_id: int, *, output: bool) -> int:
+        """Append consecutive, already checked tokens of one sequence; return the last one's index.
+
+        Args:
+            tokens: ids that :meth:`Vocabulary.check` has passed, or that llama.cpp has sampled.
+            position: place of the first of them.
+            seq_id: their sequence.
+            output: whether logits are wanted for the last of them.
+
+        Raises:
+            ValidationError: they do not fit, or a position or the sequence is out of range.
+        """
+        start, count = self._struct.n_tokens, len(tokens)
+        stop = start + count
+        if not 0 < count <= self.capacity - start:
+            raise ValidationError(
+                f"{count} tokens; the batch has room for {self.capacity - start} more"
+            )
+        self._check_seq_id(seq_id)
+        self._check_position(position)
+        self._check_position(position + count - 1)
+        self._ids[start:stop] = list(tokens)
+        self._positions[start:stop] = list(range(position, position + count))
+        self._n_seq[start:stop] = [1] * count
+        width = self.n_seq_max
+        self._seq_ids[start * width : stop * width : width] = [seq_id] * count
+        ctypes.memset(ctypes.addressof(self._marks) + start, 0, count)
+        self._marks[stop - 1] = output
+        self._struct.n_tokens = stop
+        if output:
+            self.outputs.append(stop - 1)
+        return stop - 1
+
     def set_run(self, tokens: Sequence[int], position: int, seq_id: int, *, output: bool) -> None:
         """Replace the content by consecutive, already checked tokens of one sequence.
 

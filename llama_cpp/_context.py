@@ -37,6 +37,10 @@ _CACHE_TYPES = {
 _MOST_SEQUENCES = 256
 
 
+class ContextFullError(GenerationError):
+    """There is no room in the context's memory for a batch; the memory is as it was before."""
+
+
 class ContextParams(NamedTuple):
     """How to make a context; names as in ``struct llama_context_params``."""
 
@@ -191,6 +195,7 @@ class Context(_Owner):
 
         Raises:
             ValidationError: the batch is empty, too large, or made for another context.
+            ContextFullError: there is no room for the batch; nothing has changed.
             GenerationError: llama.cpp failed, or an RPC server of the model is lost; what it had
                 computed may be partly in memory.
         """
@@ -213,6 +218,8 @@ class Context(_Owner):
             status = self._decode(pointer, batch)
             if status:
                 _log.reraise()
+                if status == _FULL:
+                    raise ContextFullError(_STATUS[status], log=_log.complaints())
                 raise GenerationError(
                     _STATUS.get(status, _FATAL.format(status)), log=_log.complaints()
                 )
@@ -321,6 +328,32 @@ class Context(_Owner):
                 self._memory, seq_id, start, stop
             )
 
+    def copy(self, source: int, target: int) -> None:
+        """Let an empty sequence begin with all the tokens of another.
+
+        With ``kv_unified`` both share the same cells, and nothing is computed or moved; without it
+        the next decode copies the whole buffer of the sequence first.
+
+        Args:
+            source: the sequence to take them from.
+            target: another one, which is empty; :meth:`remove` then cuts what it shall not have.
+
+        Raises:
+            ValidationError: they are the same, or ``target`` is not empty.
+        """
+        with self.lock:
+            _ = self._handle.pointer
+            self._check_seq_id(source)
+            self._check_seq_id(target)
+            if source == target:
+                raise ValidationError(f"sequence {source} cannot be copied to itself")
+            if self._memory is None:
+                return
+            # llama.cpp would count the positions of cells that both have twice
+            if self._lib.llama_memory_seq_pos_max(self._memory, target) >= 0:
+                raise ValidationError(f"sequence {target} is not empty; remove its tokens first")
+            self._lib.llama_memory_seq_cp(self._memory, source, target, -1, -1)
+
     def first_position(self, seq_id: int) -> int:
         """Return the smallest position in memory; -1 for an empty sequence.
 
@@ -378,8 +411,9 @@ class Context(_Owner):
 _AGAIN = "close this object, start the server again, then load the model once more"
 
 # llama.h, llama_decode: what its return values mean
+_FULL = 1
 _STATUS = {
-    1: "the context is full: no room for this batch; load with a larger n_ctx, or reset() first",
+    _FULL: "the context is full: no room for this batch; load with a larger n_ctx, or reset() first",
     2: "decoding was aborted",
     -1: "llama.cpp refused the batch as invalid",
 }
@@ -404,7 +438,8 @@ def _context_error(params: ContextParams, log: tuple[str, ...]) -> LlamaError:
 def _native(params: ContextParams, native: _abi.llama_context_params) -> _abi.llama_context_params:
     threads = default_threads()
     native.n_ctx = params.n_ctx
-    native.n_batch = params.n_batch
+    # llama.cpp keeps room for an output of each sequence, and asserts that a batch can have so many
+    native.n_batch = max(params.n_batch, params.n_seq_max)
     native.n_ubatch = min(params.n_batch, params.n_ubatch)
     native.n_seq_max = params.n_seq_max
     native.n_threads = params.n_threads or threads.generation

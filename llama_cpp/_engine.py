@@ -67,6 +67,30 @@ class CachedSequence:
                 shared = 0
         return shared
 
+    def copy_prefix(self, source: CachedSequence, length: int) -> bool:
+        """Begin with the first ``length`` tokens of another sequence of the same context.
+
+        What this one had is forgotten.
+
+        Returns:
+            False where the memory cannot cut a copy there (a recurrent state, a sliding window that
+            has moved on): this sequence is empty then.
+        """
+        self.clear()
+        if source._unsure:
+            return False
+        self._unsure = True
+        self._context.copy(source._seq_id, self._seq_id)
+        cut = length < len(source._tokens)
+        if (cut and not self._context.remove(self._seq_id, length)) or not self._window_reaches(
+            length
+        ):
+            self.clear()
+            return False
+        self._tokens = source._tokens[:length]
+        self._unsure = False
+        return True
+
     def begin(self) -> None:
         """Note that tokens of this sequence are about to be computed."""
         self._unsure = True

@@ -1,0 +1,184 @@
+"""One request's life in a pool, and the place it gets in a context."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, NamedTuple
+
+from llama_cpp._engine import Answer, CachedSequence, shared_length
+from llama_cpp._errors import LlamaError
+from llama_cpp._sampler import Sampler, SamplingParams
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Protocol
+
+    from llama_cpp._context import Context
+
+    class Sink(Protocol):
+        """Who receives an answer; called by the computing thread, so it must be quick."""
+
+        def part(self, text: str) -> None:
+            """Take text that is certain; never empty."""
+
+        def done(self, error: BaseException | None) -> None:
+            """Learn that nothing more comes; called once."""
+
+
+UNBOUNDED = 2**31 - 1
+
+
+class Request(NamedTuple):
+    """What to answer and how."""
+
+    prompt: Sequence[int]
+    """Checked ids, at least one."""
+    sampling: SamplingParams = SamplingParams()
+    stops: Sequence[str] = ()
+    """Strings that end the answer; none is empty."""
+    max_tokens: int = UNBOUNDED
+    special: bool = False
+    """Spell control tokens out."""
+
+
+class CancelledError(LlamaError):
+    """The request was cancelled before its answer was complete."""
+
+
+class Job:
+    """A request on its way from the queue to the last token.
+
+    Its owner reads the attributes after :meth:`Sink.done`; until then they are the computing
+    thread's.
+
+    Attributes:
+        tokens: the prompt and the answer so far, the ending token not counted.
+        answer: text and end of the answer; None until it has begun.
+        n_cached: tokens of the prompt that needed no computing.
+        held: how many jobs had ended when it was put back; None while it was not.
+    """
+
+    __slots__ = (
+        "_sampler",
+        "_sink",
+        "answer",
+        "cancelled",
+        "held",
+        "n_cached",
+        "n_prompt",
+        "number",
+        "over",
+        "request",
+        "tokens",
+    )
+
+    def __init__(self, request: Request, sink: Sink) -> None:
+        """Wait to be started."""
+        self.request = request
+        self.tokens = list(request.prompt)
+        self.n_prompt = len(self.tokens)
+        self.n_cached = 0
+        self.answer: Answer | None = None
+        self.number = 0
+        self.held: int | None = None
+        self.cancelled = threading.Event()
+        self.over = False
+        self._sampler: Sampler | None = None
+        self._sink = sink
+
+    def begin(self, context: Context) -> None:
+        """Make the sampler and the answer; does nothing for a job that was put back.
+
+        Raises:
+            ValidationError: the request cannot be sampled for this model.
+        """
+        if self._sampler is not None:
+            return
+        request = self.request
+        vocabulary = context.model.vocabulary
+        pieces = vocabulary.special_pieces if request.special else vocabulary.pieces
+        self.answer = Answer(pieces, stops=request.stops, limit=request.max_tokens)
+        self._sampler = Sampler(context.model, request.sampling)
+        if request.sampling.penalizes:
+            self._sampler.accept(self.tokens[-request.sampling.penalty_last_n :])
+
+    def take(self, context: Context, index: int, room: int) -> bool:
+        """Choose the next token from an output of the last batch; return whether more are wanted.
+
+        Args:
+            context: where the logits are.
+            index: the output's.
+            room: most tokens of a sequence; an answer that fills it ends with "length".
+
+        Raises:
+            Exception: whatever the sampler raises; the job is to be ended with it.
+        """
+        sampler, answer = self._sampler, self.answer
+        assert sampler is not None
+        assert answer is not None
+        token = sampler.sample(context, index)
+        text = answer.push(token)
+        if answer.finish_reason is None:
+            full = len(self.tokens) >= room
+            self.tokens.append(token)
+            if full:
+                text += answer.finish("length")
+        elif answer.n_tokens > len(self.tokens) - self.n_prompt:
+            self.tokens.append(token)
+        if text:
+            self._sink.part(text)
+        return answer.finish_reason is None
+
+    def cut(self) -> None:
+        """End the answer here, as if it were long enough."""
+        if self.answer is not None and (text := self.answer.finish("length")):
+            self._sink.part(text)
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Free the sampler and tell the owner; does nothing the second time."""
+        if self.over:
+            return
+        self.over = True
+        if self._sampler is not None:
+            self._sampler.close()
+        self._sink.done(error)
+
+
+class Slot:
+    """One sequence of a context: what it remembers, and the job that has it.
+
+    Attributes:
+        sequence: the mirror of what is in memory.
+        job: who has it; None while it is free.
+        started: whether the job's shared beginning has been settled.
+        used: when it was last used, in steps; for choosing what to forget.
+    """
+
+    __slots__ = ("_divisible", "job", "sequence", "started", "used")
+
+    def __init__(self, context: Context, seq_id: int) -> None:
+        """Stand for an empty sequence."""
+        # a recurrent state knows all its tokens or none
+        self._divisible = not (context.model.recurrent or context.model.hybrid)
+        self.sequence = CachedSequence(context, seq_id)
+        self.job: Job | None = None
+        self.started = False
+        self.used = 0
+
+    @property
+    def missing(self) -> Sequence[int]:
+        """The job's tokens that are not in memory yet; the last one's logits are wanted."""
+        assert self.job is not None
+        return self.job.tokens[len(self.sequence.tokens) :]
+
+    def shared(self, prompt: Sequence[int]) -> int:
+        """Return how many tokens in memory begin ``prompt`` and can be taken over."""
+        cached = self.sequence.tokens
+        shared = shared_length(cached, prompt)
+        return shared if self._divisible or shared == len(cached) else 0
+
+    def promised(self, prompt: Sequence[int]) -> int:
+        """Return how many could be, once the job's known tokens are in memory."""
+        if self.job is None or not self._divisible:
+            return 0
+        return shared_length(self.job.tokens, prompt)
