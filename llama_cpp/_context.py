@@ -17,6 +17,7 @@ from llama_cpp._threadpool import attach
 from llama_cpp._threads import default_threads
 
 if TYPE_CHECKING:
+    import array
     from collections.abc import Sequence
     from threading import RLock
 
@@ -127,7 +128,8 @@ class Context(_Owner):
         self.model = model
         self.params = params
         self._lib = lib = _library.load()
-        native = _native(params, lib.llama_context_default_params())
+        self.native = native = _native(params, lib.llama_context_default_params())
+        """The ``struct llama_context_params`` that it was made with."""
         _log.clear()
         with model.handle.lock:
             pointer = lib.llama_init_from_model(model.handle.pointer, native)
@@ -237,6 +239,11 @@ class Context(_Owner):
             if lost is None:
                 return status
         raise GenerationError(f"{lost}; {_AGAIN}")
+
+    @property
+    def has_outputs(self) -> bool:
+        """Whether the last decode has logits or embeddings to read."""
+        return bool(self._outputs)
 
     def output_index(self, index: int) -> int:
         """Return ``index`` if logits were asked for there in the last decode.
@@ -393,6 +400,35 @@ class Context(_Owner):
                 adapter.users.add(self)
             for adapter in {adapter for adapter, _ in before} - {a for a, _ in adapters}:
                 adapter.users.discard(self)
+
+    def set_control(self, data: array.array[float] | None) -> None:
+        """Add directions to what layers put out, in place of those added before.
+
+        Args:
+            data: ``n_embd`` floats for each layer from 1 to the last; None takes them out.
+
+        Raises:
+            LlamaError: llama.cpp refused.
+        """
+        width = self.model.n_embd
+        with self.lock:
+            pointer = self._handle.pointer
+            _log.clear()
+            if data is None:
+                status = self._lib.llama_set_adapter_cvec(pointer, None, 0, width, -1, -1)
+            else:
+                # a layer that is missing at the end would keep what it had
+                if len(data) != width * max(self.model.n_layer - 1, 1):
+                    raise ValidationError(
+                        f"{len(data)} numbers; a control vector has {width} for each layer but the "
+                        f"first of {self.model.n_layer}"
+                    )
+                native = (ctypes.c_float * len(data)).from_buffer(data)
+                status = self._lib.llama_set_adapter_cvec(
+                    pointer, native, len(data), width, 1, self.model.n_layer
+                )
+            if status:
+                raise LlamaError("llama.cpp cannot apply the control vector", log=_log.complaints())
 
     def close(self) -> None:
         """Free the context and let go of its adapters; does nothing the second time."""

@@ -50,9 +50,16 @@ def warn_without_gpu(n_gpu_layers: int) -> None:
         f"n_gpu_layers={n_gpu_layers}, {what}: {why}.{where} To change that: {cures}. "
         "`python -m llama_cpp doctor` says more",
         RuntimeWarning,
-        # this function, Model, Llama: the next is who asked
-        stacklevel=4,
+        stacklevel=_who_asked(),
     )
+
+
+def _who_asked() -> int:
+    """Return the ``stacklevel`` of the first caller outside of this package."""
+    level, frame = 1, sys._getframe(1)  # noqa: SLF001 - what warnings itself counts with
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("llama_cpp."):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def cure_text(obstacle: Obstacle) -> str:

@@ -50,6 +50,8 @@ class ModelParams(NamedTuple):
     """Look for NaN and infinity in every tensor while loading."""
     rpc_servers: tuple[str, ...] = ()
     """Servers whose devices come before this machine's GPUs: ``host:port``."""
+    kv_overrides: tuple[tuple[str, bool | int | float | str], ...] = ()
+    """Metadata to take in place of the file's, where it has that key with that type."""
 
     def check(self) -> None:
         """Raise :class:`ValidationError` for what llama.cpp would assert on or misread."""
@@ -66,6 +68,8 @@ class ModelParams(NamedTuple):
                 )
         if self.rpc_servers:
             _remote.parse_servers(self.rpc_servers)
+        for key, value in self.kv_overrides:
+            _check_override(key, value)
 
 
 class _Owner:
@@ -106,16 +110,19 @@ class Model(_Owner):
         self,
         path: str | os.PathLike[str],
         params: ModelParams = ModelParams(),  # noqa: B008 - frozen
+        progress: Callable[[float], object] | None = None,
     ) -> None:
         """Load a GGUF file.
 
         Args:
             path: the file; for a split model its first part.
             params: how to load it.
+            progress: told the share that is loaded, 0 to 1; False ends the loading. What it raises
+                is raised here.
 
         Raises:
-            ModelLoadError: the file is missing, damaged, too new, or refused by llama.cpp; or an RPC
-                server cannot be used.
+            ModelLoadError: the file is missing, damaged, too new, or refused by llama.cpp; an RPC
+                server cannot be used; or ``progress`` has ended the loading.
             ValidationError: a parameter is out of range.
             LlamaError: llama.cpp's libraries are missing.
         """
@@ -140,15 +147,26 @@ class Model(_Owner):
         native.load_mode = _load_mode(params)
         if params.tensor_split is not None:
             native.tensor_split = _shares(params.tensor_split, lib.llama_max_devices())
+        if params.kv_overrides:
+            native.kv_overrides = _overrides(params.kv_overrides)
         _log.clear()
+        watched = _Watched(progress)
         with deferred() as interrupt:
-            progress = _abi.llama_progress_callback(lambda _fraction, _data: not interrupt.pressed)
-            native.progress_callback = progress
+            callback = _abi.llama_progress_callback(
+                lambda share, _data: not interrupt.pressed and watched(share)
+            )
+            native.progress_callback = callback
             pointer = lib.llama_model_load_from_file(os.fsencode(self.path), native)
             if pointer is not None:
                 self._handle = Handle("model", pointer, lib.llama_model_free)
                 self._handle.close_with(self)
+        native.progress_callback = _abi.llama_progress_callback()
+        self.native = native
+        """The ``struct llama_model_params`` that it was loaded with."""
         _log.reraise()
+        if pointer is None and watched.ended:
+            watched.reraise()
+            raise ModelLoadError(f"{self.path} was not loaded: progress_callback returned False")
         if (lost := self.lost_server) is not None:
             if pointer is not None:
                 self._handle.close()
@@ -285,6 +303,31 @@ class Adapter(_Owner):
         return self._handle
 
 
+class _Watched:
+    """The application's progress callback, which must not raise into C."""
+
+    def __init__(self, progress: Callable[[float], object] | None) -> None:
+        self._progress = progress
+        self._raised: BaseException | None = None
+        self.ended = False
+
+    def __call__(self, share: float) -> bool:
+        """Tell the application; return whether to go on."""
+        if self._progress is None:
+            return True
+        try:
+            self.ended = self.ended or self._progress(share) is False
+        except BaseException as error:  # noqa: BLE001 - C is below on the stack
+            self._raised = error
+            self.ended = True
+        return not self.ended
+
+    def reraise(self) -> None:
+        """Raise what the application raised."""
+        if self._raised is not None:
+            raise self._raised
+
+
 def _value(
     read: Callable[[int, bytes, _Characters, int], int],
     key: bytes,
@@ -335,3 +378,54 @@ def _shares(tensor_split: tuple[float, ...], devices: int) -> ctypes.Array[ctype
         )
     # llama.h: "size: llama_max_devices()", it reads them all
     return (ctypes.c_float * max(devices, 1))(*tensor_split)
+
+
+# llama.h: key and val_str are arrays of 128 characters, the last of them NUL
+_OVERRIDE_LENGTH = 127
+
+
+def _check_override(key: object, value: object) -> None:
+    if not isinstance(key, str) or not 0 < len(_bytes(key)) <= _OVERRIDE_LENGTH or "\0" in key:
+        raise ValidationError(
+            f"kv_overrides has the key {key!r}; a key is 1 to {_OVERRIDE_LENGTH} bytes of text"
+        )
+    if isinstance(value, bool):
+        return
+    if isinstance(value, str):
+        if len(_bytes(value)) > _OVERRIDE_LENGTH or "\0" in value:
+            raise ValidationError(
+                f"kv_overrides has {len(_bytes(value))} bytes for {key!r}; llama.cpp takes texts of "
+                f"at most {_OVERRIDE_LENGTH} bytes, without a NUL character"
+            )
+    elif isinstance(value, int):
+        check_integer(f"kv_overrides[{key!r}]", value, -(2**63), 2**63 - 1)
+    elif not isinstance(value, float) or not math.isfinite(value):
+        raise ValidationError(
+            f"kv_overrides has {value!r} for {key!r}; give a bool, an int, a finite float or a str"
+        )
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _overrides(
+    pairs: tuple[tuple[str, bool | int | float | str], ...],
+) -> ctypes.Array[_abi.llama_model_kv_override]:
+    # llama.cpp reads up to the first empty key
+    native = (_abi.llama_model_kv_override * (len(pairs) + 1))()
+    for entry, (key, value) in zip(native, pairs):
+        entry.key = _bytes(key)
+        if isinstance(value, bool):
+            entry.tag = _abi.LLAMA_KV_OVERRIDE_TYPE_BOOL
+            entry.value.val_bool = value
+        elif isinstance(value, int):
+            entry.tag = _abi.LLAMA_KV_OVERRIDE_TYPE_INT
+            entry.value.val_i64 = value
+        elif isinstance(value, float):
+            entry.tag = _abi.LLAMA_KV_OVERRIDE_TYPE_FLOAT
+            entry.value.val_f64 = value
+        else:
+            entry.tag = _abi.LLAMA_KV_OVERRIDE_TYPE_STR
+            entry.value.val_str = _bytes(value)
+    return native

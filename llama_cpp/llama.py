@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, overload
+import os
+from typing import TYPE_CHECKING, Any, overload
 
-from llama_cpp import _abi, _completion, _log
+from llama_cpp import _abi, _adapters, _completion, _loading, _log, _mirror
 from llama_cpp._context import Context, ContextParams
 from llama_cpp._embedding import embed
 from llama_cpp._engine import Engine
 from llama_cpp._errors import LlamaError, ValidationError
-from llama_cpp._model import Adapter, Model, ModelParams
-from llama_cpp._remote import parse_servers
+from llama_cpp._model import Model, ModelParams
 from llama_cpp._sampler import SamplingParams
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
 
     from typing_extensions import Self
 
+    from llama_cpp._adapters import ControlVector
     from llama_cpp._embedding import Embedding
+    from llama_cpp._loading import Paths
+    from llama_cpp.config import LlamaConfig
 
 # Sequences per embedding call: enough to fill n_batch with short texts.
 _EMBEDDING_SEQUENCES = 32
@@ -30,9 +32,11 @@ class Llama:
     """A loaded model with one context.
 
     Calls from several threads wait for each other; for parallel work use several objects. Frees
-    everything on :meth:`close`, at the end of a ``with`` block, and when garbage-collected.
+    everything on :meth:`close`, at the end of a ``with`` block, and when garbage-collected. A pickle
+    of it holds its arguments; unpickling loads the model again.
     """
 
+    @_loading.configured
     def __init__(
         self,
         model_path: str | os.PathLike[str],
@@ -45,10 +49,12 @@ class Llama:
         vocab_only: bool = False,
         use_mmap: bool = True,
         use_mlock: bool = False,
+        kv_overrides: Mapping[str, bool | int | float | str] | None = None,
         seed: int = _abi.LLAMA_DEFAULT_SEED,
         n_ctx: int = 512,
         n_batch: int = 512,
         n_ubatch: int = 512,
+        n_seq_max: int | None = None,
         n_threads: int | None = None,
         n_threads_batch: int | None = None,
         rope_scaling_type: int = _abi.LLAMA_ROPE_SCALING_TYPE_UNSPECIFIED,
@@ -57,10 +63,11 @@ class Llama:
         rope_freq_base: float = 0.0,
         rope_freq_scale: float = 0.0,
         yarn_ext_factor: float = -1.0,
-        yarn_attn_factor: float = -1.0,
-        yarn_beta_fast: float = -1.0,
-        yarn_beta_slow: float = -1.0,
+        yarn_attn_factor: float = 1.0,
+        yarn_beta_fast: float = 32.0,
+        yarn_beta_slow: float = 1.0,
         yarn_orig_ctx: int = 0,
+        logits_all: bool = False,
         embedding: bool = False,
         offload_kqv: bool = True,
         flash_attn: bool | None = False,
@@ -68,11 +75,22 @@ class Llama:
         swa_full: bool | None = None,
         no_perf: bool = False,
         last_n_tokens_size: int = 64,
-        lora_path: str | os.PathLike[str] | None = None,
-        lora_scale: float = 1.0,
+        lora_base: str | None = None,
+        lora_scale: float | Sequence[float] = 1.0,
+        lora_path: Paths | None = None,
+        control_vectors: Sequence[ControlVector | str | os.PathLike[str]] = (),
+        numa: bool | int = False,
+        chat_format: str | None = None,
+        chat_handler: Any = None,
+        draft_model: Any = None,
+        tokenizer: Any = None,
         type_k: int | None = None,
         type_v: int | None = None,
+        spm_infill: bool = False,
+        progress_callback: Callable[[float], object] | None = None,
+        config: LlamaConfig | None = None,
         verbose: bool = True,
+        **kwargs: object,
     ) -> None:
         """Load a model and make a context.
 
@@ -88,10 +106,13 @@ class Llama:
             vocab_only: load the tokenizer only.
             use_mmap: map the file instead of reading it.
             use_mlock: keep the model in RAM.
+            kv_overrides: metadata to take in place of the file's, where it has that key with a value
+                of that type; keys and texts are at most 127 bytes long.
             seed: for calls that give none; the default draws one each time.
             n_ctx: context length in tokens; 0 takes the model's training length.
             n_batch: most tokens per decode call.
             n_ubatch: most tokens computed at once.
+            n_seq_max: sequences that a decode call may hold; None is what the object itself needs.
             n_threads: threads for one token at a time; None asks the affinity mask and the cgroup.
             n_threads_batch: threads for prompts.
             rope_scaling_type: ``LLAMA_ROPE_SCALING_TYPE_*``.
@@ -99,24 +120,37 @@ class Llama:
             attention_type: ``LLAMA_ATTENTION_TYPE_*``; -1 takes the model's.
             rope_freq_base: RoPE base frequency; 0 takes the model's.
             rope_freq_scale: RoPE frequency scale; 0 takes the model's.
-            yarn_ext_factor: YaRN extrapolation mix; negative takes the model's, as below.
-            yarn_attn_factor: YaRN magnitude scaling.
+            yarn_ext_factor: YaRN extrapolation mix; negative takes the model's.
+            yarn_attn_factor: YaRN magnitude scaling; negative, or the default, takes the model's, as
+                with the next two.
             yarn_beta_fast: YaRN low correction dimension.
             yarn_beta_slow: YaRN high correction dimension.
             yarn_orig_ctx: YaRN original context length; 0 takes the model's.
-            embedding: allow :meth:`embed`.
+            logits_all: keep the logits of every token for :attr:`scores`, ``n_vocab`` floats each.
+            embedding: allow :meth:`embed`; the object still generates.
             offload_kqv: keep the KV cache on the GPU.
             flash_attn: use flash attention; None lets llama.cpp decide.
             op_offload: compute host tensors on the GPU; None is llama.cpp's default.
             swa_full: keep the whole cache of sliding-window layers; None is llama.cpp's default.
             no_perf: do not measure timings.
             last_n_tokens_size: tokens that the repetition penalties look back.
-            lora_path: a LoRA adapter to apply.
-            lora_scale: its strength.
+            lora_base: does nothing; llama.cpp has no such thing any more.
+            lora_scale: the strength of the LoRA adapters: one for all, or one for each.
+            lora_path: a LoRA adapter to apply, or several; :meth:`load_lora` adds more.
+            control_vectors: to apply from the start; see :meth:`set_control_vectors`.
+            numa: True spreads threads and memory over NUMA nodes; or a ``GGML_NUMA_STRATEGY_*``.
+            chat_format: name of a chat format; None takes the model's own template.
+            chat_handler: answers chats in place of a format.
+            draft_model: proposes tokens for speculative decoding.
+            tokenizer: replaces the model's own in :meth:`tokenize` and :meth:`detokenize`.
             type_k: ``GGML_TYPE_*`` of the K cache; None is F16.
             type_v: ``GGML_TYPE_*`` of the V cache; a quantised one needs ``flash_attn``.
+            spm_infill: put the suffix before the prefix when filling in.
+            progress_callback: told the share that is loaded, 0 to 1; returning False ends the loading.
+            config: the same keywords as one value; those given here win.
             verbose: False passes only llama.cpp's errors to the logger ``llama_cpp``; True passes
                 what the application's logging configuration lets through. The last object decides.
+            kwargs: ignored, but for a line in the log.
 
         Raises:
             ModelLoadError: a file is missing, damaged, too new, or refused by llama.cpp; or an RPC
@@ -124,11 +158,31 @@ class Llama:
             ValidationError: a parameter is out of range.
             LlamaError: the libraries are missing, or llama.cpp cannot make the context.
         """
+        self._arguments: dict[str, Any]
         _log.set_verbose(verbose)
         self.model_path = str(model_path)
         self.verbose = verbose
+        self.config = config
+        self.chat_format = chat_format
+        self.chat_handler = chat_handler
+        self.draft_model = draft_model
+        self.cache: Any = None
+        self.spm_infill = spm_infill
+        self.numa = numa
+        self.tensor_split = tensor_split
+        self.last_n_tokens_size = last_n_tokens_size
+        self.lora_base = lora_base
+        self.lora_scale = lora_scale
+        self.lora_path = lora_path
+        self._logits_all = logits_all
+        self._tokenizer = tokenizer
+        self._seed = seed
         self._defaults = SamplingParams(seed=seed, penalty_last_n=last_n_tokens_size)
         self._engine: Engine | None = None
+        self._loras = _adapters.Loras()
+        self._control_vectors: tuple[ControlVector, ...] = ()
+        if kwargs:
+            _log.LOGGER.info("Llama(…) ignored %s", ", ".join(sorted(kwargs)))
         model_params = ModelParams(
             n_gpu_layers=n_gpu_layers,
             split_mode=split_mode,
@@ -137,12 +191,15 @@ class Llama:
             vocab_only=vocab_only,
             use_mmap=use_mmap,
             use_mlock=use_mlock,
-            rpc_servers=() if rpc_servers is None else _servers(rpc_servers),
+            rpc_servers=_loading.servers(rpc_servers),
+            kv_overrides=_loading.overrides(kv_overrides),
         )
         context_params = ContextParams(
             n_ctx=n_ctx,
             n_batch=n_batch,
             n_ubatch=n_ubatch,
+            n_seq_max=1 if n_seq_max is None else n_seq_max,
+            kv_unified=n_seq_max is not None and n_seq_max > 1,
             n_threads=n_threads,
             n_threads_batch=n_threads_batch,
             rope_scaling_type=rope_scaling_type,
@@ -152,9 +209,9 @@ class Llama:
             rope_freq_base=rope_freq_base,
             rope_freq_scale=rope_freq_scale,
             yarn_ext_factor=yarn_ext_factor,
-            yarn_attn_factor=yarn_attn_factor,
-            yarn_beta_fast=yarn_beta_fast,
-            yarn_beta_slow=yarn_beta_slow,
+            yarn_attn_factor=_loading.own_unless_changed(yarn_attn_factor, 1.0),
+            yarn_beta_fast=_loading.own_unless_changed(yarn_beta_fast, 32.0),
+            yarn_beta_slow=_loading.own_unless_changed(yarn_beta_slow, 1.0),
             yarn_orig_ctx=yarn_orig_ctx,
             type_k=type_k,
             type_v=type_v,
@@ -165,14 +222,19 @@ class Llama:
             no_perf=no_perf,
         )
         context_params.check()
-        self._core = Model(model_path, model_params)
+        loras = _loading.lora_files(lora_path, lora_scale)
+        _loading.start_numa(numa)
+        self._core = Model(model_path, model_params, progress_callback)
         try:
             self._defaults.check(self._core.vocabulary)
             if not vocab_only:
-                self._engine = Engine(Context(self._core, self._sequences(context_params)))
-                if lora_path is not None:
-                    adapter = Adapter(self._core, lora_path)
-                    self._engine.context.set_adapters([(adapter, lora_scale)])
+                if n_seq_max is None:
+                    context_params = self._sequences(context_params)
+                self._engine = Engine(Context(self._core, context_params))
+                for path, scale in loras:
+                    self._loras.load(self._engine.context, path, scale, None)
+                if control_vectors:
+                    self.set_control_vectors(control_vectors)
         except BaseException:
             self._core.close()
             raise
@@ -193,8 +255,17 @@ class Llama:
 
     @property
     def closed(self) -> bool:
-        """Whether it was closed."""
-        return self._core.closed
+        """Whether it was closed, or never loaded."""
+        core = getattr(self, "_core", None)
+        return core is None or core.closed
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the arguments that load it again, with the adapters and the seed of now."""
+        return _loading.arguments_now(self)
+
+    def __setstate__(self, arguments: dict[str, Any]) -> None:
+        """Load it from what :meth:`__getstate__` returned."""
+        Llama.__init__(self, **arguments)
 
     def __enter__(self) -> Self:
         """Return itself."""
@@ -211,7 +282,8 @@ class Llama:
 
     def __repr__(self) -> str:
         """Return the path and the state."""
-        return f"<Llama {self.model_path!r}{' closed' if self.closed else ''}>"
+        path = getattr(self, "model_path", None)
+        return f"<Llama {path!r}{' closed' if self.closed else ''}>"
 
     # -- facts ---------------------------------------------------------------------------------
 
@@ -220,10 +292,20 @@ class Llama:
         """The scalar key-value pairs of the model file."""
         return self._core.metadata
 
-    @property
-    def n_tokens(self) -> int:
-        """Tokens in the context's memory."""
-        return len(self._running().sequence.tokens)
+    model = property(_mirror.model)
+    ctx = property(_mirror.ctx)
+    model_params = property(_mirror.model_params)
+    context_params = property(_mirror.context_params)
+    n_batch = property(_mirror.n_batch)
+    n_threads = property(_mirror.n_threads)
+    n_threads_batch = property(_mirror.n_threads_batch)
+    n_tokens = property(_mirror.n_tokens, _mirror.set_n_tokens)
+    input_ids = property(_mirror.input_ids)
+    _input_ids = property(_mirror.known_input_ids)
+    scores = property(_mirror.scores)
+    _scores = property(_mirror.known_scores)
+    eval_tokens = property(_mirror.eval_tokens)
+    eval_logits = property(_mirror.eval_logits)
 
     def n_ctx(self) -> int:
         """Return the context length in tokens; llama.cpp rounds it up to a multiple of 256."""
@@ -266,9 +348,11 @@ class Llama:
         Raises:
             ValidationError: the model has no tokenizer, or the string is no Unicode text.
         """
-        return self._core.vocabulary.tokenize(
-            _utf8(text), add_special=add_bos, parse_special=special
-        )
+        data = _utf8(text)
+        vocabulary = self._core.vocabulary
+        if self._tokenizer is not None:
+            return vocabulary.check(self._tokenizer.tokenize(data, add_bos, special))
+        return vocabulary.tokenize(data, add_special=add_bos, parse_special=special)
 
     def detokenize(
         self,
@@ -291,12 +375,45 @@ class Llama:
         """
         vocabulary = self._core.vocabulary
         ids = vocabulary.check(tokens)
+        if self._tokenizer is not None:
+            return bytes(self._tokenizer.detokenize(ids, prev_tokens=prev_tokens, special=special))
         pieces = vocabulary.special_pieces if special else vocabulary.pieces
         data = [pieces[token].data for token in ids]
         starts = not prev_tokens and ids[:1] == [vocabulary.bos]
         if starts and len(data) > 1 and data[1].startswith(b" ") and vocabulary.adds_space:
             data[1] = data[1][1:]
         return b"".join(data)
+
+    def set_seed(self, seed: int) -> None:
+        """Choose the seed of later calls that give none.
+
+        Raises:
+            ValidationError: it is out of range.
+        """
+        defaults = self._defaults._replace(seed=seed)
+        defaults.check(self._core.vocabulary)
+        self._defaults = defaults
+        self._seed = seed
+
+    def set_cache(self, cache: Any) -> None:
+        """Choose where completions keep what they have computed; None keeps nothing.
+
+        Args:
+            cache: a ``LlamaRAMCache``, a ``LlamaDiskCache``, or another mapping from token ids to
+                states.
+        """
+        self.cache = cache
+
+    longest_token_prefix = staticmethod(_mirror.longest_token_prefix)
+    logits_to_logprobs = staticmethod(_mirror.logits_to_logprobs)
+
+    # -- adapters ------------------------------------------------------------------------------
+
+    load_lora = _adapters.load_lora
+    set_lora_scale = _adapters.set_lora_scale
+    remove_lora = _adapters.remove_lora
+    clear_lora = _adapters.clear_lora
+    set_control_vectors = _adapters.set_control_vectors
 
     # -- tokens out ----------------------------------------------------------------------------
 
@@ -363,10 +480,6 @@ class Llama:
         if self._engine is None:
             raise LlamaError("the model was loaded with vocab_only=True and can only tokenize")
         return self._engine
-
-
-def _servers(servers: str | Sequence[str]) -> tuple[str, ...]:
-    return tuple(str(address) for address in parse_servers(servers))
 
 
 def _utf8(text: bytes | str) -> bytes:

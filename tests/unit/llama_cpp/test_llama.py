@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gc
 import math
+import pickle
 import weakref
 from typing import TYPE_CHECKING, Any
 
+import gguf
 import pytest
 
 from llama_cpp import (
@@ -19,7 +21,10 @@ from llama_cpp import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    from .conftest import Outcome
 
 pytestmark = pytest.mark.build
 
@@ -284,6 +289,248 @@ def test_a_failed_load_frees_the_model(tiny: Path, model_file: Path) -> None:
     assert (tiny / "llama-f32.gguf").exists()
 
 
-def test_unknown_keywords_are_refused(model_file: Path) -> None:
-    with pytest.raises(TypeError, match="unexpected keyword argument 'nonsense'"):
-        Llama(model_file, nonsense=1)  # type: ignore[call-arg]
+def test_unknown_keywords_are_ignored_but_named(
+    model_file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", "llama_cpp"), Llama(model_file, nonsense=1, f16_kv=True) as llm:
+        assert llm.n_vocab() == 320
+    assert "Llama(…) ignored f16_kv, nonsense" in caplog.messages
+
+
+def test_overridden_metadata(model_file: Path) -> None:
+    overrides: dict[str, bool | int | float | str] = {
+        "tokenizer.ggml.add_bos_token": False,
+        "tokenizer.ggml.eos_token_id": 7,
+        "llama.rope.freq_base": 5e5,
+        "general.name": "another",
+    }
+    with Llama(model_file, n_threads=1, kv_overrides=overrides) as llm:
+        assert llm.tokenize("hello") == llm.tokenize("hello", add_bos=False)
+        assert llm.token_eos() == 7
+    with Llama(model_file, n_threads=1) as llm:
+        assert llm.tokenize("hello")[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"": 1}, "kv_overrides has the key ''; a key is 1 to 127 bytes of text"),
+        ({5: 1}, "kv_overrides has the key 5; a key is 1 to 127 bytes of text"),
+        (
+            {"k": "é" * 64},
+            (
+                "kv_overrides has 128 bytes for 'k'; llama.cpp takes texts of at most 127 bytes, "
+                "without a NUL character"
+            ),
+        ),
+        (
+            {"k": 2**63},
+            (
+                "kv_overrides['k'] is 9223372036854775808; choose an integer from "
+                "-9223372036854775808 to 9223372036854775807"
+            ),
+        ),
+        (
+            {"k": math.nan},
+            "kv_overrides has nan for 'k'; give a bool, an int, a finite float or a str",
+        ),
+        (
+            {"k": None},
+            "kv_overrides has None for 'k'; give a bool, an int, a finite float or a str",
+        ),
+        ([("k", 1)], "kv_overrides is [('k', 1)]; give a dict of keys to values"),
+    ],
+)
+def test_overrides_that_llama_cpp_cannot_hold(
+    model_file: Path, overrides: Any, message: str
+) -> None:
+    with pytest.raises(ValidationError) as caught:
+        Llama(model_file, kv_overrides=overrides)
+    assert str(caught.value) == message
+
+
+def test_progress_is_told(model_file: Path) -> None:
+    shares: list[float] = []
+    with Llama(model_file, n_threads=1, progress_callback=shares.append):
+        assert shares == sorted(shares)
+        assert shares[-1] == 1.0
+
+
+def test_progress_can_end_the_loading(model_file: Path) -> None:
+    with pytest.raises(ModelLoadError) as caught:
+        Llama(model_file, progress_callback=lambda _share: False)
+    assert str(caught.value) == f"{model_file} was not loaded: progress_callback returned False"
+
+
+def test_what_the_progress_raises_arrives(model_file: Path) -> None:
+    def fail(_share: float) -> None:
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        Llama(model_file, progress_callback=fail)
+
+
+def test_n_tokens_is_a_number_and_counts(llm: Llama) -> None:
+    llm.eval([1, 5, 6, 7])
+    assert (llm.n_tokens, llm.n_tokens("hello")) == (4, len(llm.tokenize("hello")))
+    assert llm.n_tokens("hello", add_bos=False) == len(llm.tokenize("hello")) - 1
+
+
+def test_setting_n_tokens_goes_back(llm: Llama, answers: dict[str, Any]) -> None:
+    case = answers["llama-f32"]["greedy"][0]
+    prompt = case["prompt"]
+    llm.eval([*prompt, 20, 21, 22])
+    llm.n_tokens = len(prompt)
+    assert list(llm.eval_tokens) == prompt
+    llm.n_tokens = len(prompt) - 1
+    llm.eval(prompt[-1:])
+    assert llm.eval_logits[-1].index(max(llm.eval_logits[-1])) == case["tokens"][0]
+    with pytest.raises(ValidationError) as caught:
+        llm.n_tokens = 99
+    assert str(caught.value) == f"n_tokens is 99; choose an integer from 0 to {len(prompt)}"
+
+
+def test_arrays_that_clients_read(llm: Llama) -> None:
+    llm.eval([1, 5, 6])
+    assert llm.input_ids.shape == (512,)
+    assert llm.input_ids[:4].tolist() == [1, 5, 6, 0]
+    assert llm._input_ids.tolist() == [1, 5, 6]
+    assert list(llm.eval_tokens) == [1, 5, 6]
+    assert llm.scores.shape == (512, 320)
+    assert llm._scores.shape == (3, 320)
+    assert llm.scores[llm.n_tokens - 1].tolist() == llm._scores[-1].tolist() == llm.eval_logits[-1]
+    assert llm.eval_logits[-1] == llm._engine.context.logits()  # type: ignore[union-attr]
+    assert isinstance(llm.model, int)
+    assert isinstance(llm.ctx, int)
+    assert llm.context_params.n_ctx == 512
+    assert llm.model_params.use_extra_bufts
+
+
+def test_probabilities_of_logits() -> None:
+    found = Llama.logits_to_logprobs([[0.0, math.log(3.0)], [-math.inf, 1000.0]])
+    assert found.dtype == "float32"
+    assert found.tolist()[0] == pytest.approx([math.log(0.25), math.log(0.75)], rel=1e-6)
+    assert found.tolist()[1] == [-math.inf, 0.0]
+
+
+def test_the_longest_prefix() -> None:
+    assert Llama.longest_token_prefix([1, 2, 3], [1, 2, 4, 5]) == 2
+    assert Llama.longest_token_prefix([], [1]) == 0
+
+
+def test_the_seed_of_an_object(llm: Llama) -> None:
+    def text() -> str:
+        return llm([1], max_tokens=20, temperature=3.0, top_k=0)["choices"][0]["text"]
+
+    llm.set_seed(5)
+    first = text()
+    assert text() == first
+    llm.set_seed(6)
+    assert text() != first
+    with pytest.raises(ValidationError):
+        llm.set_seed(-1)
+
+
+class Letters:
+    """A tokenizer: a token per letter."""
+
+    def tokenize(self, text: bytes, add_bos: bool = True, special: bool = False) -> list[int]:
+        return [1] * add_bos + [10 + byte % 90 for byte in text]
+
+    def detokenize(
+        self, tokens: list[int], prev_tokens: list[int] | None = None, special: bool = False
+    ) -> bytes:
+        return bytes(token + 80 for token in tokens)
+
+
+def test_another_tokenizer(model_file: Path) -> None:
+    with Llama(model_file, n_threads=1, tokenizer=Letters()) as llm:
+        assert llm.tokenize("ab", add_bos=False) == [17, 18]
+        assert llm.detokenize([17, 18]) == b"ab"
+        with pytest.raises(ValidationError):
+            llm.detokenize([999])
+
+
+def test_the_defaults_of_yarn_are_the_models_own(model_file: Path) -> None:
+    with Llama(model_file, n_threads=1) as llm:
+        own = llm.context_params
+        assert (own.yarn_attn_factor, own.yarn_beta_fast, own.yarn_beta_slow) == (-1, -1, -1)
+    with Llama(model_file, n_threads=1, yarn_beta_fast=8.0, yarn_attn_factor=0.5) as llm:
+        own = llm.context_params
+        assert (own.yarn_attn_factor, own.yarn_beta_fast, own.yarn_beta_slow) == (0.5, 8, -1)
+
+
+def test_numa_is_a_strategy(model_file: Path) -> None:
+    with pytest.raises(ValidationError) as caught:
+        Llama(model_file, numa=9)
+    assert str(caught.value) == "numa is 9; choose an integer from 0 to 4"
+
+
+def test_numa_is_started_once(run_python: Callable[..., Outcome], model_file: Path) -> None:
+    ended = run_python(
+        "import sys\nfrom llama_cpp import Llama\n"
+        "for _ in range(2): Llama(sys.argv[1], numa=True, n_threads=1, verbose=False).close()\n"
+        "Llama(sys.argv[1], numa=3, verbose=False)",
+        str(model_file),
+    )
+    assert "NUMA already initialized" not in ended.error
+    assert ended.last_line == (
+        "llama_cpp._errors.LlamaError: numa is 3, but ggml was started with strategy 1 in this "
+        "process, which can be chosen once; use the same one, or another process"
+    )
+
+
+def test_a_pickle_loads_again(model_file: Path, tiny: Path, answers: dict[str, Any]) -> None:
+    case = answers["lora-f32"]["greedy"][0]
+    with Llama(model_file, n_threads=1, n_ctx=1024, progress_callback=lambda _share: None) as llm:
+        llm.load_lora(tiny / "lora-f32.gguf")
+        llm.set_seed(77)
+        stored = pickle.dumps(llm)
+    with pickle.loads(stored) as again:
+        assert (again.n_ctx(), again._seed) == (1024, 77)
+        done = again(case["prompt"], max_tokens=len(case["tokens"]), temperature=0)
+        assert done["choices"][0]["text"] == case["text"]
+
+
+def test_an_object_that_was_never_loaded_is_closed() -> None:
+    empty = Llama.__new__(Llama)
+    assert empty.closed
+    assert repr(empty) == "<Llama None closed>"
+
+
+def split(source: Path, folder: Path, parts: int) -> Path:
+    """Write the tensors of ``source`` into several files; return the first one's path."""
+    reader = gguf.GGUFReader(source)
+    first = folder / f"split-00001-of-{parts:05}.gguf"
+    for part in range(parts):
+        writer = gguf.GGUFWriter(folder / f"split-{part + 1:05}-of-{parts:05}.gguf", "llama")
+        for field in reader.fields.values():
+            if part == 0 and not field.name.startswith(("GGUF.", "general.architecture")):
+                kinds = field.types
+                writer.add_key_value(
+                    field.name,
+                    field.contents(),
+                    kinds[0],
+                    kinds[-1] if kinds[0] == gguf.GGUFValueType.ARRAY else None,
+                )
+        writer.add_uint16("split.no", part)
+        writer.add_uint16("split.count", parts)
+        writer.add_int32("split.tensors.count", len(reader.tensors))
+        for tensor in reader.tensors[part::parts]:
+            writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+    return first
+
+
+def test_a_model_in_parts(model_file: Path, tmp_path: Path, answers: dict[str, Any]) -> None:
+    first = split(model_file, tmp_path, 3)
+    case = answers["llama-f32"]["greedy"][0]
+    with Llama(first, n_threads=1) as llm:
+        done = llm(case["prompt"], max_tokens=len(case["tokens"]), temperature=0)
+        assert done["choices"][0]["text"] == case["text"]
+    (tmp_path / "split-00002-of-00003.gguf").unlink()
+    with pytest.raises(ModelLoadError, match="split-00002-of-00003"):
+        Llama(first)
