@@ -95,10 +95,15 @@ def test_the_noxfile_imports_nox_alone() -> None:
     assert imported(ROOT / "noxfile.py", "") == {"__future__", "__future__.annotations", "nox"}
 
 
+# imported when the first template is rendered, not before
+RENDERING = {"llama_cpp._template_bounds"}
+
+
 def test_the_binding_needs_the_standard_library_alone_to_import() -> None:
     outside = {
         f"{name} imports {other}"
         for name, path in modules("llama_cpp").items()
+        if name not in RENDERING
         for node in ast.parse(path.read_text(encoding="utf-8")).body
         if isinstance(node, (ast.Import, ast.ImportFrom))
         for other in (
