@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
-from ci import device_code
+from ci import device_code, project
 from ci.deployment_target import deployment_problems, metal_problems
 from ci.errors import WheelError
 from ci.instructions import levels_above_baseline
@@ -112,9 +112,9 @@ def _metadata_problems(wheel: Wheel, target: Target) -> Iterator[str]:
     required = [
         text for text in wheel.metadata.get_all("Requires-Dist", []) if "extra ==" not in text
     ]
-    if sorted(required) != list(target.requirements):
-        wanted = ", ".join(target.requirements) or "nothing"
-        yield f"METADATA requires {', '.join(sorted(required)) or 'nothing'}, not {wanted}"
+    wanted = sorted([*project.requirements(), *target.requirements])
+    if sorted(required) != wanted:
+        yield f"METADATA requires {', '.join(sorted(required)) or 'nothing'}, not {', '.join(wanted)}"
     licences = wheel.metadata.get_all("License-File", [])
     for licence in licences:
         if f"{wheel.dist_info}/licenses/{licence}" not in wheel.files:

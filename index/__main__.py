@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from ci.errors import CatalogueError, PublishError, ToolchainError, UsageError
 from ci.table import load_table
 from index import catalogue, dependencies, upstream
+from index.catalogue import by_backend
 from index.publish import command, wheels
 from index.serve import Server
 from index.site import build, refuse_foreign
@@ -125,9 +126,11 @@ def _parser() -> argparse.ArgumentParser:
         "update",
         allow_abbrev=False,
         help="add what is in dist/, then build",
-        description="Write the wheels of a folder into the catalogue, then make the site from it.",
+        description="Write the wheels of a folder into the catalogue, then make the site from it."
+        " What they require and no line beside the catalogue knows is asked of a package index.",
     )
     _catalogue_option(update)
+    _upstream_option(update)
     _site_options(update)
     update.add_argument(
         "--anew",
@@ -144,11 +147,7 @@ def _parser() -> argparse.ArgumentParser:
         " it says of their files beside the catalogue, so that the pages can link them.",
     )
     _catalogue_option(ask)
-    ask.add_argument(
-        "--upstream",
-        metavar="URL",
-        help="the package index to ask (default: PIP_INDEX_URL, UV_DEFAULT_INDEX, or everybody's)",
-    )
+    _upstream_option(ask)
 
     yank = commands.add_parser(
         "yank",
@@ -225,6 +224,14 @@ def _catalogue_option(parser: argparse.ArgumentParser) -> None:
         default=CATALOGUE,
         help="the catalogue (default: %(default)s); dependencies.jsonl beside it holds the files"
         " of others that our wheels require",
+    )
+
+
+def _upstream_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--upstream",
+        metavar="URL",
+        help="the package index to ask (default: PIP_INDEX_URL, UV_DEFAULT_INDEX, or everybody's)",
     )
 
 
@@ -320,6 +327,11 @@ def _update(options: argparse.Namespace) -> None:
         refuse_foreign(options.out)
         options.catalogue.unlink(missing_ok=True)
     _add(options)
+    known = dependencies.load(_dependencies_of(options.catalogue))
+    table = load_table()
+    groups = by_backend(catalogue.load(options.catalogue)).values()
+    if any(dependencies.missing(group, known, table=table) for group in groups):
+        _dependencies(options)
     if options.anew:
         shutil.rmtree(options.out, ignore_errors=True)
     _build(options)

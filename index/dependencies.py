@@ -194,16 +194,7 @@ def dependency_projects(
     Raises:
         CatalogueError: Nothing serves a requirement of a wheel that is not yanked.
     """
-    by_project: dict[str, list[Dependency]] = defaultdict(list)
-    for dependency in dependencies:
-        by_project[dependency.project].append(dependency)
-    found = needed(
-        entries,
-        table=table,
-        offers=lambda project: by_project.get(project, ()),
-        known={dependency.name for dependency in dependencies},
-        complete=lambda dependency: dependency,
-    )
+    found = _served(entries, dependencies, table=table)
     if found.missing:
         need = found.missing[0]
         what = (
@@ -213,6 +204,28 @@ def dependency_projects(
         raise CatalogueError(what, cure=cure)
     return tuple(
         _project(project, found.files[project].values()) for project in sorted(found.files)
+    )
+
+
+def missing(
+    entries: Sequence[Entry], dependencies: Sequence[Dependency], *, table: Table
+) -> tuple[Missing, ...]:
+    """Return what one backend's wheels require and ``dependencies`` have no file of."""
+    return _served(entries, dependencies, table=table).missing
+
+
+def _served(
+    entries: Sequence[Entry], dependencies: Sequence[Dependency], *, table: Table
+) -> Needed:
+    by_project: dict[str, list[Dependency]] = defaultdict(list)
+    for dependency in dependencies:
+        by_project[dependency.project].append(dependency)
+    return needed(
+        entries,
+        table=table,
+        offers=lambda project: by_project.get(project, ()),
+        known={dependency.name for dependency in dependencies},
+        complete=lambda dependency: dependency,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -21,6 +22,12 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 # 2026-11-21T12:00:00Z, the upload time of every wheel in these tests
 EPOCH: Final = "1795262400"
 
+# whom to trust, and whom the index under test may ask for what our wheels require
+_TRUST: Final = ("PIP_CERT", "REQUESTS_CA_BUNDLE", "SSL_CERT_DIR", "SSL_CERT_FILE")
+_UPSTREAM: Final = ("PIP_INDEX_URL", "UV_DEFAULT_INDEX")
+# what an earlier run was told there: some hundred requests
+_TOLD: Final = ROOT / "build" / "dependencies.jsonl"
+
 _LINE: Final = re.compile(r"(?P<method>\S+) (?P<path>\S+) (?P<status>\d+) (?P<size>\d+)")
 
 
@@ -34,7 +41,7 @@ def isolated(home: Path) -> dict[str, str]:
     """Return an environment in which nothing of this machine says where packages come from."""
     kept = {
         name: os.environ[name]
-        for name in ("PATH", "SYSTEMROOT", "TEMP", "TMP", "TMPDIR")
+        for name in ("PATH", "SYSTEMROOT", "TEMP", "TMP", "TMPDIR", *_TRUST)
         if name in os.environ
     }
     return {
@@ -64,15 +71,23 @@ def update(dist: Path, folder: Path, env: Mapping[str, str]) -> Path:
     """Make ``folder/site`` of the wheels in ``dist``, as `nox -s index` does, and return it."""
     site = folder / "site"
     files = ["--catalogue", str(folder / "catalogue.jsonl"), "--out", str(site)]
+    dependencies = folder / "dependencies.jsonl"
+    if _TOLD.exists():
+        shutil.copy(_TOLD, dependencies)
+    upstream = {name: os.environ[name] for name in _UPSTREAM if name in os.environ}
     done = subprocess.run(
         [sys.executable, "-m", "index", "update", "--wheels", str(dist), *files],
         cwd=ROOT,
-        env=dict(env),
+        env={**env, **upstream},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    if dependencies.exists() and not _TOLD.exists():
+        _TOLD.parent.mkdir(exist_ok=True)
+        # whole or not at all: other tests run beside this one
+        Path(shutil.copy(dependencies, folder / "told")).replace(_TOLD)
     return site
 
 
