@@ -8,6 +8,7 @@ over, and :class:`Engine` drives one of each over one context.
 from __future__ import annotations
 
 from itertools import count
+from threading import get_ident
 from typing import TYPE_CHECKING
 
 from llama_cpp import _log
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from llama_cpp._context import Context
     from llama_cpp._sampler import Sampler
     from llama_cpp.llama_types import FinishReason
+
+
+_BARRED = "this generation was cancelled"
 
 
 class CachedSequence:
@@ -170,12 +174,42 @@ class Engine:
         self._batch = context.batch()
         self._tickets = count(1)
         self._ticket = 0
+        self._holder = 0
+        self._barred: set[int] = set()
+
+    @property
+    def ticket(self) -> int:
+        """The ticket of the context's holder: who took it over last."""
+        return self._ticket
 
     def take_over(self) -> int:
-        """End every older stream; return the ticket of the new holder of the context."""
+        """End every older stream; return the ticket of the new holder of the context.
+
+        Raises:
+            GenerationError: this thread is barred.
+        """
         with self.context.lock:
+            if get_ident() in self._barred:
+                raise GenerationError(_BARRED)
             self._ticket = next(self._tickets)
+            self._holder = get_ident()
             return self._ticket
+
+    def bar(self, thread: int) -> None:
+        """End what a thread generates, at its next token or the next part of its prompt.
+
+        Unlike :meth:`take_over` this waits for nothing. :class:`GenerationError` is raised there.
+
+        Args:
+            thread: its ``threading.get_ident()``; it cannot begin again until :meth:`admit`.
+        """
+        self._barred.add(thread)
+        if self._holder == thread:
+            self._ticket = next(self._tickets)
+
+    def admit(self, thread: int) -> None:
+        """Let a thread generate again."""
+        self._barred.discard(thread)
 
     def reset(self) -> None:
         """Forget all tokens, and end every stream."""
@@ -227,7 +261,9 @@ class Engine:
         context, sequence, batch = self.context, self.sequence, self._batch
         with context.lock:
             _log.clear()
+            ticket = self._ticket
             for start in range(0, len(tokens), context.n_batch):
+                self._check_ticket(ticket)
                 part = tokens[start : start + context.n_batch]
                 batch.set_run(
                     part, len(sequence.tokens), 0, output=start + len(part) == len(tokens)
@@ -301,6 +337,8 @@ class Engine:
 
     def _check_ticket(self, ticket: int) -> None:
         if ticket != self._ticket:
+            if get_ident() in self._barred:
+                raise GenerationError(_BARRED)
             raise GenerationError(
                 "this stream was ended: another generation on the same model object has begun since "
                 "and owns its cache; finish one stream before the next, or use one object per stream"
