@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from llama_cpp import _abi, _library, _log
 from llama_cpp._arguments import check_integer
+from llama_cpp._assertions import FailedAssertionError, guarded
 from llama_cpp._batch import Batch
 from llama_cpp._errors import GenerationError, LlamaError, ValidationError
 from llama_cpp._handle import Handle
+from llama_cpp._interrupts import deferred
 from llama_cpp._model import Adapter, Model, _Owner
 from llama_cpp._shortage import shortage, shortage_text
 from llama_cpp._threadpool import attach
@@ -131,8 +133,8 @@ class Context(_Owner):
         self.native = native = _native(params, lib.llama_context_default_params())
         """The ``struct llama_context_params`` that it was made with."""
         _log.clear()
-        with model.handle.lock:
-            pointer = lib.llama_init_from_model(model.handle.pointer, native)
+        with model.handle.lock, deferred():
+            pointer = _make(model, native)
             if pointer is not None:
                 stop_threads = attach(lib, pointer, native.n_threads, native.n_threads_batch)
 
@@ -454,6 +456,18 @@ _STATUS = {
     -1: "llama.cpp refused the batch as invalid",
 }
 _FATAL = "llama.cpp failed while decoding (status {}); reset() before going on"
+
+
+def _make(model: Model, native: _abi.llama_context_params) -> int | None:
+    """Make a context; what a file says of a model is asserted on only here, for most of it."""
+    try:
+        return guarded(_library.load().llama_init_from_model, model.handle.pointer, native)
+    except FailedAssertionError as failed:
+        raise LlamaError(
+            f"llama.cpp cannot make a context of {model.path}, which is damaged, was made for another "
+            f"llama.cpp, or cannot be used with these parameters: {failed}",
+            log=_log.complaints(),
+        ) from None
 
 
 def _context_error(params: ContextParams, log: tuple[str, ...]) -> LlamaError:

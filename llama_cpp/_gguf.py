@@ -69,18 +69,18 @@ def check_file(path: Path, what: str = "model") -> None:
     if head[:4] != _MAGIC:
         raise ModelLoadError(f"{name} is not a GGUF file: {_describe(head)}")
     if len(head) < _HEADER.size:
-        raise ModelLoadError(f"{what} file {name} is truncated after {size} bytes: {_AGAIN}")
+        raise ModelLoadError(f"{what} file {name} is truncated after {size} bytes: {AGAIN}")
     _, version, tensors, pairs = _HEADER.unpack(head)
     _check_version(name, what, version)
     smallest = _HEADER.size + tensors * _SMALLEST_TENSOR_INFO + pairs * _SMALLEST_PAIR
     if smallest > size:
         raise ModelLoadError(
             f"{what} file {name} is truncated or damaged: it announces {tensors} tensors and {pairs} "
-            f"metadata pairs, but has only {size} bytes: {_AGAIN}"
+            f"metadata pairs, but has only {size} bytes: {AGAIN}"
         )
 
 
-_AGAIN = "download it again and compare its size and sha256 with the source"
+AGAIN = "download it again and compare its size and sha256 with the source"
 
 
 def _check_version(name: str, what: str, version: int) -> None:

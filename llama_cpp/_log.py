@@ -11,7 +11,7 @@ import logging
 import threading
 from collections import deque
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from llama_cpp._errors import ValidationError
 
@@ -118,6 +118,42 @@ def complaints() -> tuple[str, ...]:
     lines = tuple(state.complaints)
     state.complaints.clear()
     return lines
+
+
+class Taken(NamedTuple):
+    """What a thread has kept, to be given to another."""
+
+    complaints: tuple[str, ...]
+    raised: BaseException | None
+
+
+def take() -> Taken:
+    """Return what this thread has kept, and forget it."""
+    lines = complaints()
+    raised, _state.raised = _state.raised, None
+    return Taken(lines, raised)
+
+
+def give(taken: Taken) -> None:
+    """Keep what another thread has kept while it worked for this one."""
+    _state.complaints.extend(taken.complaints)
+    if _state.raised is None:
+        _state.raised = taken.raised
+
+
+def quiet() -> bool:
+    """Whether this thread's lines stay out of the log."""
+    return _state.quiet
+
+
+@contextmanager
+def inherited(quiet: bool) -> Iterator[None]:
+    """Keep this thread's lines out of the log where those of the thread that it works for are."""
+    before, _state.quiet = _state.quiet, quiet
+    try:
+        yield
+    finally:
+        _state.quiet = before
 
 
 def reraise() -> None:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from llama_cpp import _abi, _library, _log, _remote
 from llama_cpp._arguments import check_integer
+from llama_cpp._assertions import FailedAssertionError, guarded
 from llama_cpp._errors import LlamaError, ModelLoadError, ValidationError
-from llama_cpp._gguf import check_file
+from llama_cpp._gguf import AGAIN, check_file
 from llama_cpp._handle import Handle
 from llama_cpp._interrupts import deferred
 from llama_cpp._shortage import shortage, shortage_text
@@ -156,7 +157,9 @@ class Model(_Owner):
                 lambda share, _data: not interrupt.pressed and watched(share)
             )
             native.progress_callback = callback
-            pointer = lib.llama_model_load_from_file(os.fsencode(self.path), native)
+            pointer = _open(
+                self.path, lib.llama_model_load_from_file, os.fsencode(self.path), native
+            )
             if pointer is not None:
                 self._handle = Handle("model", pointer, lib.llama_model_free)
                 self._handle.close_with(self)
@@ -268,7 +271,12 @@ class Adapter(_Owner):
         lib = _library.load()
         _log.clear()
         with model.handle.lock:
-            pointer = lib.llama_adapter_lora_init(model.handle.pointer, os.fsencode(self.path))
+            pointer = _open(
+                self.path,
+                lib.llama_adapter_lora_init,
+                model.handle.pointer,
+                os.fsencode(self.path),
+            )
             if pointer is not None:
                 self._handle = Handle(
                     "LoRA adapter", pointer, lib.llama_adapter_lora_free, model.handle
@@ -326,6 +334,17 @@ class _Watched:
         """Raise what the application raised."""
         if self._raised is not None:
             raise self._raised
+
+
+def _open(path: Path, function: Callable[..., int | None], *arguments: object) -> int | None:
+    """Call a function that opens a file, which may hold what llama.cpp asserts not to be there."""
+    try:
+        return guarded(function, *arguments)
+    except FailedAssertionError as failed:
+        raise ModelLoadError(
+            f"{path} is damaged, or was made for another llama.cpp: {failed}; {AGAIN}",
+            log=_log.complaints(),
+        ) from None
 
 
 def _value(
