@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from threading import RLock
 
+    import numpy as np
+    from numpy.typing import NDArray
+
 # llama.cpp's common/arg.cpp offers these for the KV cache; others have no kernels and would abort.
 _CACHE_TYPES = {
     _abi.GGML_TYPE_F32: "F32",
@@ -275,6 +278,21 @@ class Context(_Owner):
         with self.lock:
             row = self._lib.llama_get_logits_ith(self._handle.pointer, self.output_index(index))
             return row[: self.model.vocabulary.size]
+
+    def logits_view(self, index: int = -1) -> NDArray[np.float32]:
+        """Return the logits of an output where llama.cpp keeps them; for use under :attr:`lock`.
+
+        The next decode overwrites them, and :meth:`close` frees them: copy what outlives the lock.
+
+        Args:
+            index: as for :meth:`output_index`.
+        """
+        import numpy as np  # noqa: PLC0415 - import llama_cpp does without it
+
+        row = self._lib.llama_get_logits_ith(self._handle.pointer, self.output_index(index))
+        if not row:
+            raise GenerationError("llama.cpp has no logits here", log=_log.complaints())
+        return np.ctypeslib.as_array(row, (self.model.vocabulary.size,))
 
     def embedding(self, index: int) -> list[float]:
         """Return the embedding of one token of the last batch, ``n_embd_out`` long."""

@@ -69,6 +69,25 @@ class Vocabulary:
         return b"".join(self.pieces[token].data for token in tokens).startswith(b" ")
 
     @cached_property
+    def _sizes(self) -> list[int]:
+        """Each token's length in bytes, control tokens nothing."""
+        with self._model.lock:
+            self._check_open()
+            size_of = self._lib.llama_token_to_piece
+            # llama.h: what does not fit is told as a negative count
+            return [abs(size_of(self._pointer, t, None, 0, 0, False)) for t in range(self.size)]
+
+    @cached_property
+    def longest_piece(self) -> int:
+        """Bytes of the longest token."""
+        return max(self._sizes, default=0)
+
+    @cached_property
+    def hidden(self) -> frozenset[int]:
+        """Tokens that add nothing to a text and do not end it either."""
+        return frozenset(t for t, size in enumerate(self._sizes) if not size and not self.ends(t))
+
+    @cached_property
     def suppressed(self) -> tuple[int, ...]:
         """Tokens that the model's file forbids to generate."""
         with self._model.lock:

@@ -1,0 +1,91 @@
+"""The tokens to choose from, in an array of ours that llama.cpp's samplers work on.
+
+Used where Python has a say between the logits and the choice (logits processors, grammars); the
+plain case never leaves ``llama_sampler_sample``.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from typing import TYPE_CHECKING
+
+from llama_cpp import _abi
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from llama_cpp._abi import Functions
+
+_DataPointer = ctypes.POINTER(_abi.llama_token_data)
+
+
+class Candidates:
+    """One ``llama_token_data`` per token id, and the array header that points to them."""
+
+    def __init__(self, lib: Functions, size: int) -> None:
+        """Make room for ``size`` tokens."""
+        import numpy as np  # noqa: PLC0415 - import llama_cpp does without it
+
+        self._apply = lib.llama_sampler_apply
+        self._rows = np.zeros(size, dtype=[("id", "i4"), ("logit", "f4"), ("p", "f4")])
+        self._data = ctypes.cast(self._rows.ctypes.data, _DataPointer)
+        self._id, self._logit = self._rows["id"], self._rows["logit"]
+        self._ids = np.arange(size, dtype=np.int32)
+        self._array = _abi.llama_token_data_array()
+        self._reference = ctypes.byref(self._array)
+        self._one = _abi.llama_token_data()
+        self._alone = _abi.llama_token_data_array()
+        self._alone_reference = ctypes.byref(self._alone)
+
+    def fill(self, logits: NDArray[np.float32]) -> None:
+        """Take all tokens, with these logits."""
+        self._id[:] = self._ids
+        self._logit[:] = logits
+        self._set_size(len(self._rows))
+
+    def apply(self, sampler: int) -> None:
+        """Let a sampler work on them."""
+        self._apply(sampler, self._reference)
+
+    @property
+    def selected(self) -> int | None:
+        """The token that the last sampler chose; None where nothing can be chosen."""
+        array = self._array
+        if not 0 <= array.selected < array.size:
+            return None
+        chosen = array.data[array.selected]
+        return None if chosen.logit == -math.inf else chosen.id
+
+    def allows(self, sampler: int, token: int) -> bool:
+        """Return whether a sampler that only refuses, such as a grammar, lets ``token`` pass."""
+        self._one.id, self._one.logit, self._one.p = token, 1.0, 0.0
+        alone = self._alone
+        alone.data = ctypes.pointer(self._one)
+        alone.size, alone.selected, alone.sorted = 1, -1, False
+        self._apply(sampler, self._alone_reference)
+        return self._one.logit != -math.inf
+
+    def drop(self, tokens: Collection[int]) -> None:
+        """Refuse ``tokens``; to be called right after :meth:`fill`."""
+        if tokens:
+            self._logit[list(tokens)] = -math.inf
+
+    def compact(self) -> int:
+        """Remove what is refused; return how many are left.
+
+        llama.cpp's own filters would count the refused ones as candidates of probability 0.
+        """
+        kept = self._rows[self._logit != -math.inf]
+        count = len(kept)
+        self._rows[:count] = kept
+        self._set_size(count)
+        return count
+
+    def _set_size(self, size: int) -> None:
+        array = self._array
+        array.data = self._data
+        array.size, array.selected, array.sorted = size, -1, False
