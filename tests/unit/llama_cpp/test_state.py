@@ -85,7 +85,7 @@ def test_logits_come_along(model_file: Path, llm: Llama) -> None:
 def test_all_ways_in_and_out(llm: Llama, tmp_path: Path) -> None:
     llm.eval([1, 5, 6])
     path = tmp_path / "state"
-    assert llm.save_state(path) is None  # type: ignore[func-returns-value]
+    assert llm.save_state(path) is None
     assert [file.name for file in tmp_path.iterdir()] == ["state"]
     state, data = llm.save_state(), llm.get_state()
     assert path.read_bytes() == data == state.llama_state
