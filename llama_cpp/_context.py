@@ -167,6 +167,7 @@ class Context(_Owner):
         self._memory = lib.llama_get_memory(pointer)
         self._embeddings = params.embeddings
         self._outputs: list[int] = []
+        self._held: array.array[float] | None = None
         self._adapters: tuple[tuple[Adapter, float], ...] = ()
 
     @property
@@ -222,6 +223,7 @@ class Context(_Owner):
             if batch.n_vocab > self.model.vocabulary.size or batch.n_seq_max > self.n_seq_max:
                 raise ValidationError("the batch was made for another context; use context.batch()")
             self._outputs = []
+            self._held = None
             status = self._decode(pointer, batch)
             if status:
                 _log.reraise()
@@ -247,8 +249,19 @@ class Context(_Owner):
 
     @property
     def has_outputs(self) -> bool:
-        """Whether the last decode has logits or embeddings to read."""
-        return bool(self._outputs)
+        """Whether there are logits or embeddings to read: the last decode's, or held ones."""
+        return bool(self._outputs) or self._held is not None
+
+    @property
+    def held_logits(self) -> array.array[float] | None:
+        """The logits of :meth:`hold_logits`, until the next decode; llama.cpp does not know them."""
+        return self._held
+
+    def hold_logits(self, row: array.array[float]) -> None:
+        """Let ``row`` be the last token's logits, as they were when a state was saved."""
+        with self.lock:
+            self._outputs = []
+            self._held = row
 
     def output_index(self, index: int) -> int:
         """Return ``index`` if logits were asked for there in the last decode.
@@ -276,6 +289,9 @@ class Context(_Owner):
             index: as for :meth:`output_index`.
         """
         with self.lock:
+            if self._held is not None and index == -1:
+                _ = self._handle.pointer
+                return self._held.tolist()
             row = self._lib.llama_get_logits_ith(self._handle.pointer, self.output_index(index))
             return row[: self.model.vocabulary.size]
 
@@ -336,6 +352,7 @@ class Context(_Owner):
             if self._memory is not None:
                 self._lib.llama_memory_clear(self._memory, True)
             self._outputs = []
+            self._held = None
 
     def remove(self, seq_id: int, start: int, stop: int = -1) -> bool:
         """Forget a sequence's tokens at positions ``start`` (inclusive) to ``stop`` (exclusive).
@@ -351,6 +368,7 @@ class Context(_Owner):
         with self.lock:
             _ = self._handle.pointer
             self._check_seq_id(seq_id)
+            self._held = None
             return self._memory is None or self._lib.llama_memory_seq_rm(
                 self._memory, seq_id, start, stop
             )
@@ -394,6 +412,49 @@ class Context(_Owner):
                 if self._memory is None
                 else self._lib.llama_memory_seq_pos_min(self._memory, seq_id)
             )
+
+    def sequence_state(self, seq_id: int) -> bytearray:
+        """Return what llama.cpp remembers of a sequence, in its own format.
+
+        Raises:
+            GenerationError: llama.cpp failed.
+        """
+        with self.lock:
+            pointer = self._handle.pointer
+            self._check_seq_id(seq_id)
+            _log.clear()
+            size = self._lib.llama_state_seq_get_size(pointer, seq_id)
+            data = bytearray(size)
+            native = (ctypes.c_uint8 * size).from_buffer(data)
+            if not size or size != self._lib.llama_state_seq_get_data(
+                pointer, native, size, seq_id
+            ):
+                raise GenerationError(
+                    f"llama.cpp cannot save the state of sequence {seq_id}", log=_log.complaints()
+                )
+            return data
+
+    def set_sequence_state(self, seq_id: int, data: bytes | bytearray | memoryview) -> None:
+        """Make llama.cpp remember what :meth:`sequence_state` returned, in place of a sequence.
+
+        Its reader trusts the data: they must be known to be whole.
+
+        Raises:
+            ValidationError: llama.cpp refused; the sequence is empty or unsure then.
+        """
+        with self.lock:
+            pointer = self._handle.pointer
+            self._check_seq_id(seq_id)
+            _log.clear()
+            size = len(data)
+            native = (ctypes.c_uint8 * size).from_buffer_copy(data)
+            if self._lib.llama_state_seq_set_data(pointer, native, size, seq_id) != size:
+                lines = _log.complaints()
+                raise ValidationError(
+                    "llama.cpp cannot load this state: it was made with other settings of the "
+                    "context (flash_attn, type_k, type_v, n_seq_max), or does not fit; its own words: "
+                    + ("; ".join(lines) or "none")
+                )
 
     def set_adapters(self, adapters: Sequence[tuple[Adapter, float]]) -> None:
         """Apply LoRA adapters, each with its scale, in place of those applied before.

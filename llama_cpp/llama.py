@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, overload
 
-from llama_cpp import _abi, _adapters, _completion, _loading, _log, _mirror
+from llama_cpp import _abi, _adapters, _completion, _loading, _log, _mirror, _state
 from llama_cpp._context import Context, ContextParams
 from llama_cpp._embedding import embed
 from llama_cpp._engine import Engine
 from llama_cpp._errors import LlamaError, ValidationError
 from llama_cpp._model import Model, ModelParams
 from llama_cpp._sampler import SamplingParams
+from llama_cpp._state import LlamaState as LlamaState  # noqa: PLC0414 - a public name of this module
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -414,6 +415,13 @@ class Llama:
     remove_lora = _adapters.remove_lora
     clear_lora = _adapters.clear_lora
     set_control_vectors = _adapters.set_control_vectors
+
+    # -- states --------------------------------------------------------------------------------
+
+    save_state = _state.save_state
+    load_state = _state.load_state
+    get_state = _state.get_state
+    set_state = _state.set_state
 
     # -- tokens out ----------------------------------------------------------------------------
 
