@@ -120,7 +120,8 @@ class _Checks:
             wanted = _type_of(key)
             if wanted is not None and pair.kind != wanted:
                 raise self._damaged(f"{key} is {pair.kind}, not {wanted}")
-            if wanted == "f32" and not math.isfinite(float(pair.value)):  # type: ignore[arg-type]
+            # all of them are sizes: an epsilon, a limit
+            if wanted == "f32" and not 0 <= float(pair.value) < math.inf:  # type: ignore[arg-type]
                 raise self._damaged(f"{key} is {pair.value}")
             if wanted == "u32" and not 0 <= int(pair.value) < 2**31:  # type: ignore[arg-type]
                 raise self._damaged(f"{key} is {pair.value}")
@@ -229,18 +230,15 @@ class _Checks:
                     self._kind(f"{block}{name}.{part}", tensor, GGML_TYPE_F32)
         shapes = {
             "attn_qkv": (width, 3 * inner),
-            "attn_q": (width, inner),
             "attn_out": (inner, width),
         }
         for name, sizes in shapes.items():
             if (tensor := tensors.get(f"{block}{name}.weight")) is not None:
                 self._shape(f"{block}{name}.weight", tensor, *sizes)
-        key, value = tensors.get(f"{block}attn_k.weight"), tensors.get(f"{block}attn_v.weight")
-        if key is not None and value is not None:
-            self._shape(f"{block}attn_k.weight", key, width, inner)
-            self._shape(f"{block}attn_v.weight", value, width, inner)
-        else:
-            self._expect(f"{block}attn_qkv.weight" in tensors, f"{block} has no attention")
+        if f"{block}attn_qkv.weight" not in tensors:
+            for name in ("attn_q", "attn_k", "attn_v"):
+                weight = self._need(tensors, f"{block}{name}.weight")
+                self._shape(f"{block}{name}.weight", weight, width, inner)
         up, down = tensors.get(f"{block}ffn_up.weight"), tensors.get(f"{block}ffn_down.weight")
         if up is not None and down is not None:
             # old files have the two swapped, which llama.cpp sets right

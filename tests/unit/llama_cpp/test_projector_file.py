@@ -128,7 +128,7 @@ def rewritten(
             {"projector.scale_factor": 0},
             "16 pixels are no whole number of 0 patches of 4",
         ),
-        ("gemma3", {"block_count": 2}, "v.blk.1. has no attention"),
+        ("gemma3", {"block_count": 2}, "it has no tensor v.blk.1.attn_q.weight"),
         ("gemma3", {"image_size": 2**31}, "clip.vision.image_size is 2147483648"),
         ("qwen3vl", {"spatial_merge_size": 4}, "clip.vision.spatial_merge_size is 4"),
         ("qwen3vl", {"attention.head_count": 32}, "a head of 2 channels has no four parts"),
@@ -172,7 +172,7 @@ def test_numbers_that_do_not_fit(
             (64, 64),
             "tensor v.blk.0.attn_qkv.bias is (192,), not (64,)",
         ),
-        ("qwen3vl", "v.blk.0.attn_qkv.weight", None, "v.blk.0. has no attention"),
+        ("qwen3vl", "v.blk.0.attn_qkv.weight", None, "it has no tensor v.blk.0.attn_q.weight"),
         ("qwen3vl", "v.patch_embd.bias", None, "it has no tensor v.patch_embd.bias"),
         (
             "qwen3vl",
@@ -202,6 +202,7 @@ def test_tensors_that_do_not_fit(
         (lambda w: w.add_uint32("general.name", 1), "general.name is u32, not string"),
         (lambda w: w.add_uint32("clip.minicpmv_version", 3), "minicpmv_version is u32, not i32"),
         (lambda w: w.add_float32("clip.vision.swiglu_clamp", float("nan")), "swiglu_clamp is nan"),
+        (lambda w: w.add_float32("clip.vision.swiglu_clamp", -1.0), "swiglu_clamp is -1.0"),
         (
             lambda w: w.add_array("clip.vision.feature_layer", [1.0]),
             "clip.vision.feature_layer is array of f32, not array of i32",
