@@ -6,7 +6,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Literal, overload
 
-from llama_cpp._engine import Answer
+from llama_cpp._engine import Answer, PreparedPrompt
 from llama_cpp._errors import ValidationError
 from llama_cpp._sampler import Sampler
 
@@ -239,6 +239,7 @@ def create_completion(
         logit_bias=logit_bias or {},
     )
     ids = _prompt(self, prompt, suffix)
+    n_tokens = ids.n_tokens if isinstance(ids, PreparedPrompt) else len(ids)
     answer = Answer(self._core.vocabulary.pieces, stops=_stops(stop), limit=_limit(max_tokens))
     head: Completion = {
         "id": f"cmpl-{os.urandom(12).hex()}",
@@ -246,7 +247,7 @@ def create_completion(
         "created": int(time.time()),
         "model": self.model_path if model is None else model,
         "choices": [],
-        "usage": {"prompt_tokens": len(ids), "completion_tokens": 0, "total_tokens": 0},
+        "usage": {"prompt_tokens": n_tokens, "completion_tokens": 0, "total_tokens": 0},
     }
     before = _spelled(self, prompt) if echo else ""
     if stream:
@@ -255,7 +256,7 @@ def create_completion(
         text = "".join(engine.stream(ids, Sampler(self._core, params), answer))
     head["choices"] = [_choice(before + text, answer.finish_reason)]
     head["usage"]["completion_tokens"] = answer.n_tokens
-    head["usage"]["total_tokens"] = len(ids) + answer.n_tokens
+    head["usage"]["total_tokens"] = n_tokens + answer.n_tokens
     return head
 
 
@@ -294,6 +295,8 @@ def _sampling(self: Llama, seed: int | None, **given: object) -> SamplingParams:
 
 def _prompt(self: Llama, prompt: Prompt, suffix: str | None) -> list[int]:
     vocabulary = self._core.vocabulary
+    if isinstance(prompt, PreparedPrompt):
+        return prompt
     if suffix is None:
         if isinstance(prompt, str):
             return self.tokenize(prompt, special=True)

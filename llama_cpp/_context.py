@@ -345,6 +345,11 @@ class Context(_Owner):
                 self._embeddings = wanted
                 self._outputs = []
 
+    def forget_outputs(self) -> None:
+        """Note that something was computed here without :meth:`decode`: the old logits are gone."""
+        with self.lock:
+            self._outputs = []
+
     def clear(self) -> None:
         """Forget all sequences."""
         with self.lock:

@@ -7,16 +7,17 @@ over, and :class:`Engine` drives one of each over one context.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from itertools import count
 from threading import get_ident
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from llama_cpp import _log
 from llama_cpp._errors import GenerationError, LlamaError, ValidationError
 from llama_cpp._text import PieceTable, TextStream
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Generator, Mapping, Sequence
 
     from llama_cpp._context import Context
     from llama_cpp._sampler import Sampler
@@ -24,6 +25,31 @@ if TYPE_CHECKING:
 
 
 _BARRED = "this generation was cancelled"
+
+
+class MediaSpan(NamedTuple):
+    """An image or audio in a sequence; its positions are negative numbers among the tokens."""
+
+    key: str
+    """What its embeddings depend on, hashed."""
+    n_tokens: int
+    """Places in the context's memory."""
+    n_positions: int
+    """Positions in the sequence; with M-RoPE fewer."""
+
+
+class PreparedPrompt(list[int], ABC):
+    """A prompt that knows how to compute itself; one number per position, media negative.
+
+    Attributes:
+        n_tokens: places that it takes in a context's memory.
+    """
+
+    n_tokens: int
+
+    @abstractmethod
+    def prefill(self, engine: Engine) -> int:
+        """Compute it as :meth:`Engine.prefill` does; return how many positions were in memory."""
 
 
 class CachedSequence:
@@ -34,6 +60,7 @@ class CachedSequence:
         self._context = context
         self._seq_id = seq_id
         self._tokens: list[int] = []
+        self._media: dict[int, MediaSpan] = {}
         # True while the context may know other tokens than this mirror: from before a decode until
         # it is noted, so that an exception or Ctrl-C at any point in between is seen here.
         self._unsure = False
@@ -43,27 +70,41 @@ class CachedSequence:
         """The tokens in the context's memory, in order."""
         return self._tokens
 
+    @property
+    def n_cells(self) -> int:
+        """Places taken in the context's memory: an image may take more of them than positions."""
+        hidden = sum(span.n_tokens - span.n_positions for span in self._media.values())
+        return len(self._tokens) + hidden
+
     def clear(self) -> None:
         """Forget everything, in the mirror and in the context."""
         self._tokens = []
+        self._media = {}
         self._context.remove(self._seq_id, 0)
         self._unsure = False
 
-    def keep_prefix(self, prompt: Sequence[int]) -> int:
+    def keep_prefix(
+        self, prompt: Sequence[int], media: Mapping[int, MediaSpan] | None = None
+    ) -> int:
         """Forget what does not begin ``prompt``; return how many of its tokens need no computing.
 
         At least the last token is always left to compute, because its logits are needed.
+
+        Args:
+            prompt: one entry per position.
+            media: the prompt's images and audio by position; None takes those in memory for its own.
         """
         if self._unsure:
             self.clear()
         cached = self._tokens
-        shared = shared_length(cached, prompt[:-1])
+        shared = self._before_other_media(shared_length(cached, prompt[:-1]), media)
         if shared == 0:
             self.clear()
         elif shared < len(cached):
             self._unsure = True
             if self._context.remove(self._seq_id, shared) and self._window_reaches(shared):
                 del cached[shared:]
+                self._media = {at: span for at, span in self._media.items() if at < shared}
                 self._unsure = False
             else:
                 # a recurrent state cannot go back, and a window may have lost what is needed
@@ -103,6 +144,20 @@ class CachedSequence:
         """Note that ``tokens`` were computed."""
         self._tokens.extend(tokens)
         self._unsure = False
+
+    def extend_media(self, entries: Sequence[int], span: MediaSpan) -> None:
+        """Note that an image or audio was computed, which ``entries`` stand for."""
+        self._media[len(self._tokens)] = span
+        self.extend(entries)
+
+    def _before_other_media(self, shared: int, media: Mapping[int, MediaSpan] | None) -> int:
+        """Return where sharing ends: never within media, nor behind media that only look alike."""
+        for at, span in self._media.items():
+            if at < shared and (
+                at + span.n_positions > shared or (media is not None and media.get(at) != span)
+            ):
+                shared = at
+        return shared
 
     def _window_reaches(self, position: int) -> bool:
         """Whether a sliding attention window at ``position`` finds all its tokens in memory."""
@@ -288,9 +343,13 @@ class Engine:
         lock = context.lock
         with lock:
             ticket = self.take_over()
-            self.prefill(prompt)
+            if isinstance(prompt, PreparedPrompt):
+                prompt.prefill(self)
+            else:
+                self.prefill(prompt)
             if sampler.params.penalizes:
-                sampler.accept(prompt[-sampler.params.penalty_last_n :])
+                recent = prompt[-sampler.params.penalty_last_n :]
+                sampler.accept([token for token in recent if token >= 0])
         step = [0]
         while True:
             with lock:
@@ -300,7 +359,7 @@ class Engine:
             step[0] = token
             with lock:
                 self._check_ticket(ticket)
-                if len(self.sequence.tokens) >= context.n_ctx_seq:
+                if self.sequence.n_cells >= context.n_ctx_seq:
                     return
                 self._append_one(step)
 
