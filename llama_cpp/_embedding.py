@@ -3,24 +3,171 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Union
+from typing import TYPE_CHECKING, Any, Literal, Union, cast, overload
 
 from llama_cpp import _abi, _log
-from llama_cpp._errors import ValidationError
+from llama_cpp._errors import LlamaError, ValidationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from llama_cpp._engine import Engine
+    from llama_cpp.llama import Llama
+
+    Text = Union[str, Sequence[int]]
+    Texts = Sequence[Text]
 
 Embedding = Union["list[float]", "list[list[float]]"]
 """One vector for a text; with pooling NONE one vector per token."""
 
+# Poolings whose vector llama.cpp makes of the tokens that are computed at once.
+_POOLED_AT_ONCE = (
+    _abi.LLAMA_POOLING_TYPE_MEAN,
+    _abi.LLAMA_POOLING_TYPE_CLS,
+    _abi.LLAMA_POOLING_TYPE_RANK,
+)
+
+
+@overload
+def embed(
+    self: Llama,
+    input: str,
+    normalize: bool = ...,
+    truncate: bool = ...,
+    return_count: Literal[False] = ...,
+) -> Embedding: ...
+
+
+@overload
+def embed(
+    self: Llama,
+    input: list[str],
+    normalize: bool = ...,
+    truncate: bool = ...,
+    return_count: Literal[False] = ...,
+) -> list[Embedding]: ...
+
+
+@overload
+def embed(
+    self: Llama,
+    input: Text | Texts,
+    normalize: bool = ...,
+    truncate: bool = ...,
+    return_count: Literal[False] = ...,
+) -> Embedding | list[Embedding]: ...
+
+
+@overload
+def embed(
+    self: Llama,
+    input: Text | Texts,
+    normalize: bool = ...,
+    truncate: bool = ...,
+    *,
+    return_count: Literal[True],
+) -> tuple[Embedding | list[Embedding], int]: ...
+
 
 def embed(
+    self: Llama,
+    input: Text | Texts,  # noqa: A002 - the compatible interface's name
+    normalize: bool = False,
+    truncate: bool = True,
+    return_count: bool = False,
+) -> Any:
+    """Return the embedding of a text, or those of several.
+
+    Args:
+        input: a text, or token ids taken as they are; or a list of such.
+        normalize: scale each vector to length 1.
+        truncate: shorten a text that does not fit, instead of raising.
+        return_count: return the number of tokens as well, shortened texts as short as they are.
+
+    Returns:
+        ``n_embd()`` floats per text; with pooling NONE such a vector per token, with pooling RANK
+        the scores of the model's classes. With ``return_count`` a pair of that and the number.
+
+    Raises:
+        LlamaError: the object was made without ``embedding=True``.
+        ValidationError: a text has no tokens, or does not fit and ``truncate`` is False.
+        GenerationError: llama.cpp failed.
+    """
+    engine = embedding_engine(self)
+    alone = isinstance(input, str) or (bool(input) and not _is_text(input[0]))
+    texts = cast("Texts", [input] if alone else input)
+    vectors, tokens = vectors_of(
+        engine, [_ids(self, text) for text in texts], normalize=normalize, truncate=truncate
+    )
+    found = vectors[0] if alone else vectors
+    return (found, tokens) if return_count else found
+
+
+def create_embedding(
+    self: Llama,
+    input: Text | Texts,  # noqa: A002 - the compatible interface's name
+    model: str | None = None,
+) -> dict[str, Any]:
+    """Return embeddings in the shape of OpenAI's API.
+
+    Args:
+        input: a text, or token ids; or a list of such.
+        model: name to report; None is the path.
+
+    Returns:
+        ``{"object": "list", "data": [{"object": "embedding", "embedding": …, "index": 0}, …],
+        "model": …, "usage": {"prompt_tokens": …, "total_tokens": …}}``
+
+    Raises:
+        LlamaError: the object was made without ``embedding=True``.
+        ValidationError: a text has no tokens.
+        GenerationError: llama.cpp failed.
+    """
+    vectors, tokens = embed(self, input, return_count=True)
+    if isinstance(input, str) or (bool(input) and not _is_text(input[0])):
+        vectors = cast("list[Embedding]", [vectors])
+    return {
+        "object": "list",
+        "data": [
+            {"object": "embedding", "embedding": vector, "index": index}
+            for index, vector in enumerate(vectors)
+        ],
+        "model": self.model_path if model is None else model,
+        "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+    }
+
+
+def embedding_engine(self: Llama) -> Engine:
+    """Return the engine of an object that was made for embeddings."""
+    engine = self._running()
+    if not engine.context.params.embeddings:
+        raise LlamaError("load the model with embedding=True to make embeddings")
+    return engine
+
+
+def _is_text(item: object) -> bool:
+    return isinstance(item, str) or hasattr(item, "__len__")
+
+
+def _ids(self: Llama, text: Text) -> list[int]:
+    if isinstance(text, str):
+        return self.tokenize(text, special=True)
+    return self._core.vocabulary.check(text)
+
+
+def room_of(engine: Engine) -> int:
+    """Return the most tokens of a text."""
+    context = engine.context
+    room = min(context.n_batch, context.n_ctx_seq)
+    if not context.causal or context.pooling_type in _POOLED_AT_ONCE:
+        room = min(room, context.n_ubatch)
+    return room
+
+
+def vectors_of(
     engine: Engine, texts: Sequence[list[int]], *, normalize: bool, truncate: bool
-) -> list[Embedding]:
-    """Return one embedding per text.
+) -> tuple[list[Embedding], int]:
+    """Return one embedding per text, and how many tokens were computed.
 
     Args:
         engine: its context is cleared and its streams are ended.
@@ -33,9 +180,7 @@ def embed(
         GenerationError: llama.cpp failed.
     """
     context = engine.context
-    room = min(context.n_batch, context.n_ctx_seq)
-    if not context.causal:
-        room = min(room, context.n_ubatch)
+    room = room_of(engine)
     vocabulary = context.model.vocabulary
     ends = {vocabulary.eos, vocabulary.sep}
     fitting = [_fit(text, i, room, ends=ends, truncate=truncate) for i, text in enumerate(texts)]
@@ -63,7 +208,7 @@ def embed(
                     results.append(_unit(row) if normalize else row)
                 start += len(text)
         context.clear()
-    return results
+    return results, sum(map(len, fitting))
 
 
 def _fit(text: list[int], index: int, room: int, *, ends: set[int], truncate: bool) -> list[int]:

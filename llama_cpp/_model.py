@@ -236,6 +236,29 @@ class Model(_Owner):
                 for index in range(count)
             }
 
+    @cached_property
+    def has_classifier(self) -> bool:
+        """Whether it has what scores for ranking come from: tensors named ``cls.*``.
+
+        True for a split model as well, whose parts are not searched.
+        """
+        lib = self._lib
+        native = lib.gguf_init_from_file(
+            os.fsencode(self.path), _abi.gguf_init_params(no_alloc=True, ctx=None)
+        )
+        if native is None:
+            return True
+        try:
+            names = (
+                lib.gguf_get_tensor_name(native, index) or b""
+                for index in range(lib.gguf_get_n_tensors(native))
+            )
+            return lib.gguf_find_key(native, b"split.count") >= 0 or any(
+                name.startswith(b"cls.") for name in names
+            )
+        finally:
+            lib.gguf_free(native)
+
     def chat_template(self, name: str | None = None) -> str | None:
         """Return the chat template in the model file; None where it has none of that name."""
         with self._handle.lock:

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
-from llama_cpp import _abi, _adapters, _completion, _loading, _log, _mirror, _state
+from llama_cpp import (
+    _abi,
+    _adapters,
+    _completion,
+    _embedding,
+    _loading,
+    _log,
+    _mirror,
+    _rerank,
+    _state,
+)
 from llama_cpp._context import Context, ContextParams
-from llama_cpp._embedding import embed
 from llama_cpp._engine import Engine
 from llama_cpp._errors import LlamaError, ValidationError
 from llama_cpp._model import Model, ModelParams
@@ -21,7 +30,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from llama_cpp._adapters import ControlVector
-    from llama_cpp._embedding import Embedding
     from llama_cpp._loading import Paths
     from llama_cpp.config import LlamaConfig
 
@@ -436,50 +444,9 @@ class Llama:
 
     # -- vectors out ---------------------------------------------------------------------------
 
-    @overload
-    def embed(
-        self,
-        input: str,
-        normalize: bool = ...,
-        truncate: bool = ...,
-    ) -> Embedding: ...
-
-    @overload
-    def embed(
-        self,
-        input: list[str],
-        normalize: bool = ...,
-        truncate: bool = ...,
-    ) -> list[Embedding]: ...
-
-    def embed(
-        self,
-        input: str | list[str],  # noqa: A002 - the compatible interface's name
-        normalize: bool = False,
-        truncate: bool = True,
-    ) -> Embedding | list[Embedding]:
-        """Return the embedding of a text, or those of a list of texts.
-
-        Args:
-            input: a text or several.
-            normalize: scale each vector to length 1.
-            truncate: shorten a text that does not fit, instead of raising.
-
-        Returns:
-            ``n_embd()`` floats per text; with pooling NONE such a vector per token.
-
-        Raises:
-            LlamaError: the object was made without ``embedding=True``.
-            ValidationError: a text has no tokens, or does not fit and ``truncate`` is False.
-            GenerationError: llama.cpp failed.
-        """
-        engine = self._running()
-        if not engine.context.params.embeddings:
-            raise LlamaError("load the model with embedding=True to make embeddings")
-        texts = [input] if isinstance(input, str) else input
-        ids = [self.tokenize(text, special=True) for text in texts]
-        vectors = embed(engine, ids, normalize=normalize, truncate=truncate)
-        return vectors[0] if isinstance(input, str) else vectors
+    embed = _embedding.embed
+    create_embedding = _embedding.create_embedding
+    rank = _rerank.rank
 
     # -- inside --------------------------------------------------------------------------------
 
