@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, overload
 
-from llama_cpp import _abi, _adapters, _completion, _loading, _log, _mirror
+from llama_cpp import _abi, _adapters, _chat_completion, _completion, _loading, _log, _mirror
 from llama_cpp._context import Context, ContextParams
 from llama_cpp._embedding import embed
 from llama_cpp._engine import Engine
@@ -425,6 +425,8 @@ class Llama:
     generate = _completion.generate
     create_completion = _completion.create_completion
     __call__ = _completion.create_completion
+    create_chat_completion = _chat_completion.create_chat_completion
+    create_chat_completion_openai_v1 = _chat_completion.create_chat_completion_openai_v1
 
     # -- vectors out ---------------------------------------------------------------------------
 
