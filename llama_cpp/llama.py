@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from llama_cpp import (
     _abi,
     _adapters,
+    _chat_completion,
     _completion,
     _embedding,
     _loading,
@@ -441,6 +442,8 @@ class Llama:
     generate = _completion.generate
     create_completion = _completion.create_completion
     __call__ = _completion.create_completion
+    create_chat_completion = _chat_completion.create_chat_completion
+    create_chat_completion_openai_v1 = _chat_completion.create_chat_completion_openai_v1
 
     # -- vectors out ---------------------------------------------------------------------------
 

@@ -1,0 +1,271 @@
+"""Tool calls: from answers in every family's way, whole and in pieces."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from llama_cpp._tool_calls import Delta, reader
+from llama_cpp._tools import Tools, read
+
+if TYPE_CHECKING:
+    from llama_cpp._tools import Family
+
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "Get the weather",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string"}, "days": {"type": "integer"}},
+            "required": ["city"],
+        },
+    },
+}
+TIME = {"type": "function", "function": {"name": "time"}}
+AUTO = read(tools=[WEATHER, TIME])
+PARIS = ("get_weather", '{"city": "Paris"}')
+
+Answer = tuple[str, list[tuple[str, str]]]
+
+
+def whole(deltas: list[Delta]) -> Answer:
+    """Add deltas up, as a client does."""
+    calls: list[tuple[str, str]] = []
+    for delta in deltas:
+        if delta.call < 0:
+            continue
+        if delta.name is not None:
+            assert delta.call == len(calls)
+            calls.append((delta.name, delta.arguments))
+        else:
+            name, arguments = calls[delta.call]
+            calls[delta.call] = (name, arguments + delta.arguments)
+    return "".join(delta.content for delta in deltas), calls
+
+
+def answer(text: str, family: Family = "hermes", tools: Tools = AUTO) -> Answer:
+    """Read a text at once; the same in pieces of every kind must give the same."""
+    once = reader(tools, family)
+    expected = whole([*once.push(text), *once.flush()])
+    cuts = random.Random(0)
+    splits = [list(text)] + [
+        [text[a:b] for a, b in zip([0, *at], [*at, len(text)], strict=True)]
+        for at in (sorted(cuts.sample(range(len(text) + 1), min(4, len(text)))) for _ in range(20))
+    ]
+    for pieces in splits:
+        again = reader(tools, family)
+        deltas = [delta for piece in pieces for delta in again.push(piece)]
+        assert whole([*deltas, *again.flush()]) == expected, pieces
+    return expected
+
+
+CALLS: dict[str, tuple[Family, str, Answer]] = {
+    "hermes": (
+        "hermes",
+        '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Paris"}}\n</tool_call>',
+        ("", [PARIS]),
+    ),
+    "hermes, content first": (
+        "hermes",
+        'Let me see.\n\n<tool_call>{"name": "time", "arguments": {}}</tool_call>\n',
+        ("Let me see.", [("time", "{}")]),
+    ),
+    "hermes, two": (
+        "hermes",
+        (
+            '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Paris"}}\n</tool_call>\n'
+            '<tool_call>\n{"name": "time"}\n</tool_call>'
+        ),
+        ("", [PARIS, ("time", "{}")]),
+    ),
+    "hermes, arguments as text": (
+        "hermes",
+        '<tool_call>{"name": "get_weather", "arguments": "{\\"city\\": \\"Paris\\"}"}</tool_call>',
+        ("", [PARIS]),
+    ),
+    "hermes, the mark in an argument": (
+        "hermes",
+        '<tool_call>{"name": "get_weather", "arguments": {"city": "</tool_call>"}}</tool_call>.',
+        (".", [("get_weather", '{"city": "</tool_call>"}')]),
+    ),
+    "hermes, not closed": (
+        "hermes",
+        '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Paris"}}',
+        ("", [PARIS]),
+    ),
+    "hermes after thoughts": (
+        "hermes",
+        '<think>\nParis.\n</think>\n\n<tool_call>{"name": "time", "arguments": {}}</tool_call>',
+        ("<think>\nParis.\n</think>", [("time", "{}")]),
+    ),
+    "qwen coder": (
+        "hermes",
+        (
+            "<tool_call>\n<function=get_weather>\n<parameter=city>\n007\n</parameter>\n"
+            "<parameter=days>\n3\n</parameter>\n</function>\n</tool_call>"
+        ),
+        ("", [("get_weather", '{"city": "007", "days": 3}')]),
+    ),
+    "llama": (
+        "llama",
+        '{"name": "get_weather", "parameters": {"city": "Paris"}}',
+        ("", [PARIS]),
+    ),
+    "llama, two": (
+        "llama",
+        '{"name": "get_weather", "parameters": {"city": "Paris"}}; {"name": "time"}',
+        ("", [PARIS, ("time", "{}")]),
+    ),
+    "llama, tagged": (
+        "llama",
+        '<|python_tag|>{"type": "function", "name": "get_weather", "parameters": {"city": "Paris"}}',
+        ("", [PARIS]),
+    ),
+    "mistral": (
+        "mistral",
+        '[TOOL_CALLS][{"name": "get_weather", "arguments": {"city": "Paris"}}, {"name": "time"}]',
+        ("", [PARIS, ("time", "{}")]),
+    ),
+    "mistral, its mark a control token": (
+        "mistral",
+        ' [{"name": "get_weather", "arguments": {"city": "Paris"}, "id": "a"}]',
+        ("", [PARIS]),
+    ),
+    "mistral, newer": (
+        "mistral-args",
+        '[TOOL_CALLS]get_weather[ARGS]{"city": "Paris"}[TOOL_CALLS]time[ARGS]{}',
+        ("", [PARIS, ("time", "{}")]),
+    ),
+    "mistral, newer, its marks control tokens": (
+        "mistral-args",
+        'get_weather{"city": "Paris"}time{}',
+        ("", [PARIS, ("time", "{}")]),
+    ),
+    "function tags": (
+        "function-tag",
+        '<function=get_weather>{"city": "Paris"}</function>',
+        ("", [PARIS]),
+    ),
+    "functionary 1": (
+        "functionary-v1",
+        '\n<|START_OF_FUNCTION_CALL|>get_weather:\n{"city": "Paris"}',
+        ("", [PARIS]),
+    ),
+    "functionary 2": (
+        "functionary-v2",
+        (
+            "all\n<|content|>I look.\n<|from|>assistant\n<|recipient|>get_weather\n"
+            '<|content|>{"city": "Paris"}\n<|from|>assistant\n<|recipient|>time\n<|content|>{}'
+        ),
+        ("I look.", [PARIS, ("time", "{}")]),
+    ),
+    "functionary 2, its marks control tokens": (
+        "functionary-v2",
+        'get_weather\n{"city": "Paris"}',
+        ("", [PARIS]),
+    ),
+    "functionary 3": (
+        "functionary-v3",
+        'all\nI look.\n>>>get_weather\n{"city": "Paris"}\n>>>time\n{}',
+        ("I look.", [PARIS, ("time", "{}")]),
+    ),
+    "OpenAI's own shape": (
+        "hermes",
+        '{"tool_calls": [{"function": {"name": "get_weather", "arguments": {"city": "Paris"}}}]}',
+        ("", [PARIS]),
+    ),
+}
+
+
+@pytest.mark.parametrize(("family", "text", "expected"), CALLS.values(), ids=CALLS)
+def test_calls(family: Family, text: str, expected: Answer) -> None:
+    assert answer(text, family) == expected
+
+
+CONTENT: tuple[tuple[Family, str], ...] = (
+    ("hermes", "Hello, world.\n"),
+    ("hermes", "  \n"),
+    ("hermes", "a < b and <tool"),
+    ("hermes", "<tool_call>\nnothing\n</tool_call>"),
+    ("hermes", 'See: <tool_call>{"name": "get_weather", "arguments": {"city": </tool_call> more'),
+    ("hermes", '<tool_call>{"name": "nobody", "arguments": {}}</tool_call>'),
+    ("hermes", '<tool_call>{"name": "time", "arguments": "{"}</tool_call>'),
+    ("hermes", '\n\n<tool_call>{"name": "get_weather", "arguments": {"ci'),
+    ("hermes", '{"name": "Bob", "age": 3}'),
+    ("hermes", '{"name": "time", "arguments": {}} is how a call looks'),
+    ("hermes", '{"city": "Paris"}'),
+    ("hermes", "[1, 2, 3]"),
+    ("hermes", "time flies"),
+    ("hermes", "get_weather is a function"),
+    ("hermes", "ti"),
+    ("hermes", "<tool_call><function=nobody></function></tool_call>"),
+    ("hermes", "<tool_call><function=time>x<parameter=a>1</parameter></function></tool_call>"),
+    ("mistral", "[TOOL_CALLS][{"),
+    ("mistral", '[TOOL_CALLS][{"name": "time"}][TOOL_CALLS]?'),
+    ("llama", "<|python_tag|>print(1)"),
+    ("functionary-v3", "Hello\nthere"),
+    ("functionary-v3", "nobody\n{}"),
+    ("hermes", "[" * 100_000),
+)
+
+
+@pytest.mark.parametrize(("family", "text"), CONTENT)
+def test_what_is_no_call_stays_content(family: Family, text: str) -> None:
+    if len(text) > 1000:
+        once = reader(AUTO, family)
+        assert whole([*once.push(text), *once.flush()]) == (text, [])
+    else:
+        assert answer(text, family) == (text, [])
+
+
+def test_content_is_not_held_back() -> None:
+    stream = reader(AUTO, "hermes")
+    assert stream.push("Hello") == [Delta(content="Hello")]
+    assert stream.push(" wor") == [Delta(content=" wor")]
+    assert stream.push("ld ") == [Delta(content="ld")]
+    assert stream.push("<tool") == []
+    assert stream.push("s>") == [Delta(content=" <tools>")]
+    assert stream.push(" <tool_call>") == []
+    assert stream.push('{"name": "time"}</tool_call>') == [
+        Delta(call=0, name="time"),
+        Delta(call=0, arguments="{}"),
+    ]
+    assert stream.flush() == []
+
+
+def test_a_forced_call_streams_its_arguments() -> None:
+    one = read(tools=[WEATHER], tool_choice="required")
+    stream = reader(one, "hermes")
+    assert stream.push('{"city"') == [
+        Delta(call=0, name="get_weather"),
+        Delta(call=0, arguments='{"city"'),
+    ]
+    assert stream.push(': "Paris"}') == [Delta(call=0, arguments=': "Paris"}')]
+    assert stream.flush() == []
+    assert reader(one, "hermes").flush() == [Delta(call=0, name="get_weather")]
+
+    several = read(tools=[WEATHER, TIME], tool_choice="required")
+    stream = reader(several, "llama")
+    assert stream.push('{"name": "get_') == []
+    assert stream.push('weather", "parameters": {"a": "}') == [
+        Delta(call=0, name="get_weather"),
+        Delta(call=0, arguments='{"a": "}'),
+    ]
+    assert stream.push('\\"}"}}') == [Delta(call=0, arguments='\\"}"}')]
+    assert stream.push("\n") == []
+    assert stream.flush() == []
+
+    cut = reader(several, "hermes")
+    assert cut.push('{"name": "get') == []
+    assert cut.flush() == [Delta(content='{"name": "get')]
+
+
+def test_plain_answers() -> None:
+    none: Any = reader(Tools(), "hermes")
+    text = '<tool_call>{"name": "time"}</tool_call>'
+    assert none.push(text) == [Delta(content=text)]
+    assert none.push("") == none.flush() == []
