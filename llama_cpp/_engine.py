@@ -133,6 +133,7 @@ class CachedSequence:
             self.clear()
             return False
         self._tokens = source._tokens[:length]
+        self._media = {at: span for at, span in source._media.items() if at < length}
         self._unsure = False
         return True
 

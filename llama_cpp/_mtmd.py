@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from llama_cpp import _abi, _library, _log
 from llama_cpp._arguments import check_integer
+from llama_cpp._assertions import FailedAssertionError, guarded
 from llama_cpp._errors import LlamaError, ModelLoadError, ValidationError
 from llama_cpp._handle import Handle
 from llama_cpp._image_header import check_media
@@ -110,7 +111,12 @@ class Projector(_Owner):
             owner = model.handle.pointer
             progress = _abi.mtmd_progress_callback(lambda _part, _data: not interrupt.pressed)
             native.progress_callback = progress
-            pointer = lib.mtmd_init_from_file(os.fsencode(self.path), owner, native)
+            try:
+                pointer = guarded(lib.mtmd_init_from_file, os.fsencode(self.path), owner, native)
+            except FailedAssertionError as error:
+                raise ModelLoadError(
+                    f"{WHAT} file {self.path} is damaged, or not what this llama.cpp takes: {error}"
+                ) from None
             if pointer is not None:
                 self._handle = Handle("projector", pointer, lib.mtmd_free, model.handle)
                 self._handle.close_with(self)

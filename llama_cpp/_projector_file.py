@@ -239,14 +239,17 @@ class _Checks:
             for name in ("attn_q", "attn_k", "attn_v"):
                 weight = self._need(tensors, f"{block}{name}.weight")
                 self._shape(f"{block}{name}.weight", weight, width, inner)
+        self._check_ffn(tensors, block, width)
+        for part in ("attn_q", "attn_k", "attn_v", "attn_qkv", "attn_out", "ffn_up", "ffn_down"):
+            if (bias := tensors.get(f"{block}{part}.bias")) is not None:
+                self._kind(f"{block}{part}.bias", bias, GGML_TYPE_F32)
+
+    def _check_ffn(self, tensors: Mapping[str, Tensor], block: str, width: int) -> None:
         up, down = tensors.get(f"{block}ffn_up.weight"), tensors.get(f"{block}ffn_down.weight")
         if up is not None and down is not None:
             # old files have the two swapped, which llama.cpp sets right
             fits = up.sizes == down.sizes[::-1] and width in up.sizes
             self._expect(fits, f"{block}ffn_up is {up.sizes}, ffn_down {down.sizes}")
-        for part in ("attn_q", "attn_k", "attn_v", "attn_qkv", "attn_out", "ffn_up", "ffn_down"):
-            if (bias := tensors.get(f"{block}{part}.bias")) is not None:
-                self._kind(f"{block}{part}.bias", bias, GGML_TYPE_F32)
 
     # -- projections -------------------------------------------------------------------------------
 

@@ -1,28 +1,28 @@
 """mtmd's own functions, structures and constants by their C names (mtmd.h, mtmd-helper.h).
 
-Nothing here is checked: a wrong argument ends the process. Importing this module loads the libraries.
-Pointers are integers, None where C gives NULL.
+Nothing here is checked: a wrong argument ends the process. Handles are ``int | None``. The libraries
+are loaded when a function is first asked for, or all names at once (``vars(llama_cpp.mtmd_cpp)``).
 """
 
 from __future__ import annotations
 
 import ctypes
+import sys
 from ctypes import c_void_p
-from pathlib import Path
-from typing import TYPE_CHECKING, NewType
+from typing import TYPE_CHECKING, Any, NewType
 
 from llama_cpp import _abi, _library
+from llama_cpp._namespace import Namespace
+from llama_cpp.llama_cpp import ctypes_function_for_shared_library, load_shared_library
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable, Sequence
-    from typing import Any
 
-    from llama_cpp._abi import *  # noqa: F403 - what the loop below puts here
+    from llama_cpp._abi import *  # noqa: F403 - what __getattr__ gives
 
-    def __getattr__(name: str) -> Callable[..., Any]: ...
+__all__ = ["ctypes_function_for_shared_library", "load_shared_library"]
 
-
+# what a type checker tells apart and Python does not: addresses as integers
 mtmd_context_p = NewType("mtmd_context_p", int)
 mtmd_context_p_ctypes = c_void_p
 mtmd_bitmap_p = NewType("mtmd_bitmap_p", int)
@@ -39,19 +39,6 @@ mtmd_helper_video_p = NewType("mtmd_helper_video_p", int)
 mtmd_helper_video_p_ctypes = c_void_p
 mtmd_helper_gen_audio_p = NewType("mtmd_helper_gen_audio_p", int)
 mtmd_helper_gen_audio_p_ctypes = c_void_p
-
-_functions = _library.load()
-for _name, (_home, _, _) in _abi.PROTOTYPES.items():
-    if _home == "mtmd":
-        globals()[_name] = getattr(_functions, _name)
-for _name, _value in vars(_abi).items():
-    if _name.startswith(("mtmd_", "MTMD_")):
-        globals()[_name] = _value
-
-_libmtmd: ctypes.CDLL = _library.native("mtmd")
-
-mtmd_helper_bitmap_init_from_file_wrapper = _functions.mtmd_helper_bitmap_init_from_file
-mtmd_helper_bitmap_init_from_buf_wrapper = _functions.mtmd_helper_bitmap_init_from_buf
 
 
 def mtmd_helper_bitmap_init_from_file(
@@ -71,8 +58,8 @@ def mtmd_helper_bitmap_init_from_file(
         placeholder: keep the size only, for counting tokens.
         opt: None takes mtmd's defaults.
     """
-    opt = _functions.mtmd_helper_init_opt_default() if opt is None else opt
-    return _bitmap(_functions.mtmd_helper_bitmap_init_from_file(ctx, fname, placeholder, opt))
+    opt = _library.load().mtmd_helper_init_opt_default() if opt is None else opt
+    return _bitmap(_library.load().mtmd_helper_bitmap_init_from_file(ctx, fname, placeholder, opt))
 
 
 def mtmd_helper_bitmap_init_from_buf(
@@ -91,58 +78,79 @@ def mtmd_helper_bitmap_init_from_buf(
         placeholder: keep the size only, for counting tokens.
         opt: None takes mtmd's defaults.
     """
-    opt = _functions.mtmd_helper_init_opt_default() if opt is None else opt
+    opt = _library.load().mtmd_helper_init_opt_default() if opt is None else opt
     data = (ctypes.c_uint8 * len(buf)).from_buffer_copy(buf) if isinstance(buf, bytes) else buf
-    return _bitmap(_functions.mtmd_helper_bitmap_init_from_buf(ctx, data, length, placeholder, opt))
+    return _bitmap(
+        _library.load().mtmd_helper_bitmap_init_from_buf(ctx, data, length, placeholder, opt)
+    )
 
 
 def _bitmap(made: _abi.mtmd_helper_bitmap_wrapper) -> mtmd_bitmap_p | None:
     if made.video_ctx is not None:
         if made.bitmap is not None:
-            _functions.mtmd_bitmap_free(made.bitmap)
-        _functions.mtmd_helper_video_free(made.video_ctx)
+            _library.load().mtmd_bitmap_free(made.bitmap)
+        _library.load().mtmd_helper_video_free(made.video_ctx)
         return None
     return None if made.bitmap is None else mtmd_bitmap_p(made.bitmap)
 
 
 def mtmd_get_audio_bitrate(ctx: mtmd_context_p) -> int:
     """Return what is now called ``mtmd_get_audio_sample_rate``: Hz, -1 without audio."""
-    return _functions.mtmd_get_audio_sample_rate(ctx)
+    return _library.load().mtmd_get_audio_sample_rate(ctx)
 
 
-def load_shared_library(lib_base_name: str, base_path: str | os.PathLike[str]) -> ctypes.CDLL:
-    """Return a library of llama.cpp by its plain name.
+def ctypes_function(
+    name: str,
+    argtypes: Sequence[Any],
+    restype: Any,
+    enabled: bool = True,
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return a decorator that puts libmtmd's function in place of a declaration.
 
     Args:
-        lib_base_name: ``mtmd``, ``llama``, ``ggml`` …
-        base_path: the folder to load it from, unless it is loaded already.
-
-    Raises:
-        LlamaError: it is not there, or cannot be loaded.
+        name: the C function.
+        argtypes: ctypes types of its parameters.
+        restype: ctypes type of its result; None for void.
+        enabled: False leaves the declaration as it is.
     """
-    return _library.open_library(Path(base_path), lib_base_name)
+    return ctypes_function_for_shared_library(_libmtmd())(name, argtypes, restype, enabled)
 
 
-def ctypes_function_for_shared_library(
-    lib: ctypes.CDLL,
-) -> Callable[..., Callable[[Callable[..., object]], Callable[..., object]]]:
-    """Return the decorator that binds a Python declaration to a function of ``lib``."""
-
-    def ctypes_function(
-        name: str, argtypes: Sequence[type], restype: type | None, enabled: bool = True
-    ) -> Callable[[Callable[..., object]], Callable[..., object]]:
-        """Replace the decorated declaration by the C function, unless ``enabled`` is False."""
-
-        def bind(declaration: Callable[..., object]) -> Callable[..., object]:
-            if not enabled:
-                return declaration
-            function = lib[name]
-            function.argtypes, function.restype = argtypes, restype
-            return function
-
-        return bind
-
-    return ctypes_function
+def _libmtmd() -> ctypes.CDLL:
+    # it is opened with its first function
+    _ = _library.load().mtmd_default_marker
+    return _library.native("mtmd")
 
 
-ctypes_function = ctypes_function_for_shared_library(_libmtmd)
+# ---- everything else comes from the headers ------------------------------------------------------
+
+# C's own functions return a structure, where these names have long meant the bitmap
+_WRAPPERS = {
+    "mtmd_helper_bitmap_init_from_buf_wrapper": "mtmd_helper_bitmap_init_from_buf",
+    "mtmd_helper_bitmap_init_from_file_wrapper": "mtmd_helper_bitmap_init_from_file",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Return a name of mtmd's headers."""
+    value: object
+    if name in _WRAPPERS:
+        value = getattr(_library.load(), _WRAPPERS[name])
+    elif _abi.PROTOTYPES.get(name, ("",))[0] == "mtmd":
+        value = getattr(_library.load(), name)
+    elif name.startswith(("mtmd_", "MTMD_")) and hasattr(_abi, name):
+        value = getattr(_abi, name)
+    else:
+        raise AttributeError(f"module 'llama_cpp.mtmd_cpp' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List what there is."""
+    public = (name for name in vars(_abi) if name.startswith(("mtmd_", "MTMD_")))
+    functions = (name for name, (library, *_) in _abi.PROTOTYPES.items() if library == "mtmd")
+    return sorted({*globals(), *public, *functions, *_WRAPPERS})
+
+
+sys.modules[__name__].__class__ = Namespace
