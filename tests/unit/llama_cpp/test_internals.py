@@ -5,8 +5,9 @@ from __future__ import annotations
 import ctypes
 import gc
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -144,7 +145,7 @@ def test_model_tokens(model: LlamaModel, llm: Llama) -> None:
         pytest.param(lambda model: model.tokenize("text", True, True), id="no bytes"),
     ],
 )
-def test_model_refuses(model: LlamaModel, call) -> None:
+def test_model_refuses(model: LlamaModel, call: Callable[..., object]) -> None:
     with pytest.raises(ValidationError):
         call(model)
 
@@ -288,7 +289,7 @@ def test_encoding_needs_an_encoder(context: LlamaContext) -> None:
 
 def test_memory_is_cleared_and_cut(context: LlamaContext) -> None:
     def last() -> int:
-        return low.llama_memory_seq_pos_max(context.memory, 0)
+        return low.llama_memory_seq_pos_max(context.memory or 0, 0)
 
     context.decode(batch_of(BEGIN, 266, 268))
     assert last() == 2
@@ -305,7 +306,7 @@ def test_memory_of_several_sequences(model: LlamaModel) -> None:
     context = context_of(model, n_seq_max=2, kv_unified=True)
 
     def last(sequence: int) -> int:
-        return low.llama_memory_seq_pos_max(context.memory, sequence)
+        return low.llama_memory_seq_pos_max(context.memory or 0, sequence)
 
     context.decode(batch_of(BEGIN, 266, 268))
     context.kv_cache_seq_cp(0, 1, 0, 2)
@@ -330,7 +331,7 @@ def test_part_of_a_sequence_with_a_buffer_of_its_own(model: LlamaModel) -> None:
     ):
         context.kv_cache_seq_cp(0, 1, 0, 2)
     context.kv_cache_seq_cp(0, 1, -1, -1)
-    assert low.llama_memory_seq_pos_max(context.memory, 1) == 2
+    assert low.llama_memory_seq_pos_max(context.memory or 0, 1) == 2
 
 
 @pytest.mark.parametrize(
@@ -348,7 +349,7 @@ def test_part_of_a_sequence_with_a_buffer_of_its_own(model: LlamaModel) -> None:
         pytest.param(lambda context: context.get_logits_ith(0), id="logits"),
     ],
 )
-def test_context_refuses(context: LlamaContext, call) -> None:
+def test_context_refuses(context: LlamaContext, call: Callable[..., object]) -> None:
     with pytest.raises(ValidationError):
         call(context)
 
@@ -436,7 +437,7 @@ def test_batch() -> None:
         pytest.param({"n_tokens": 1, "embd": 0, "n_seq_max": 257}, id="too many sequences"),
     ],
 )
-def test_batch_refuses(arguments: dict[str, int]) -> None:
+def test_batch_refuses(arguments: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         LlamaBatch(**arguments)
 
@@ -583,7 +584,7 @@ def test_what_triggers_a_grammar_must_be_in_it(model: LlamaModel) -> None:
 def test_custom_sampler(context: LlamaContext) -> None:
     context.decode(batch_of(BEGIN))
 
-    def prefer(array) -> None:
+    def prefer(array: Any) -> None:
         for index in range(array.contents.size):
             if array.contents.data[index].id == 42:
                 array.contents.data[index].logit = 1000.0
@@ -619,7 +620,7 @@ def test_what_a_custom_sampler_raises(context: LlamaContext) -> None:
 def test_a_custom_sampler_cannot_leave_nothing(context: LlamaContext) -> None:
     context.decode(batch_of(BEGIN))
 
-    def empty(array) -> None:
+    def empty(array: Any) -> None:
         array.contents.size = 0
 
     sampler = LlamaSampler()
@@ -648,7 +649,7 @@ def test_a_custom_sampler_cannot_leave_nothing(context: LlamaContext) -> None:
         pytest.param(lambda s, m: s.accept(-1), id="token"),
     ],
 )
-def test_sampler_refuses(model: LlamaModel, call) -> None:
+def test_sampler_refuses(model: LlamaModel, call: Callable[..., object]) -> None:
     with pytest.raises(ValidationError):
         call(LlamaSampler(), model)
 
