@@ -202,10 +202,10 @@ def vectors_of(
             for seq_id, text in enumerate(group):
                 if context.pooling_type == _abi.LLAMA_POOLING_TYPE_NONE:
                     rows = [context.embedding(start + i) for i in range(len(text))]
-                    results.append([_unit(row) for row in rows] if normalize else rows)
+                    results.append([unit(row) for row in rows] if normalize else rows)
                 else:
                     row = context.sequence_embedding(seq_id)
-                    results.append(_unit(row) if normalize else row)
+                    results.append(unit(row) if normalize else row)
                 start += len(text)
         context.clear()
     return results, sum(map(len, fitting))
@@ -238,7 +238,7 @@ def _groups(texts: Sequence[list[int]], room: int, most: int) -> Iterator[list[l
         yield group
 
 
-def _unit(vector: list[float]) -> list[float]:
+def unit(vector: list[float]) -> list[float]:
     """Return ``vector`` scaled to Euclidean length 1; a zero vector stays as it is."""
     length = math.sqrt(sum(x * x for x in vector))
     return [x / length for x in vector] if length else vector

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from llama_cpp._abi import *  # noqa: F403 - what __getattr__ gives
+    from llama_cpp._functions import *  # noqa: F403
 
     _lib: ctypes.CDLL
     LLAMA_MAX_DEVICES: int
@@ -119,6 +120,55 @@ LLAMA_VOCAB_PRE_TYPE_LAGUNA = 56
 LLAMA_VOCAB_PRE_TYPE_HY_V4 = 57
 LLAMA_VOCAB_PRE_TYPE_SPARK2_5 = 58
 LLAMA_VOCAB_PRE_TYPE_UFAKZEKA = 59
+
+# ---- fields that llama.cpp's structures no longer have -------------------------------------------
+
+# load_mode → use_mmap, use_mlock
+_LOAD_MODES = {
+    _abi.LLAMA_LOAD_MODE_AUTO: (True, False),
+    _abi.LLAMA_LOAD_MODE_MMAP: (True, False),
+    _abi.LLAMA_LOAD_MODE_MMAP_MLOCK: (True, True),
+    _abi.LLAMA_LOAD_MODE_MLOCK: (False, True),
+    _abi.LLAMA_LOAD_MODE_NONE: (False, False),
+    _abi.LLAMA_LOAD_MODE_DIRECT_IO: (False, False),
+}
+
+
+def _load_flag(index: int) -> property:
+    """Return a property for one of the two flags that ``load_mode`` stands for now."""
+
+    def read(params: _abi.llama_model_params) -> bool:
+        return _LOAD_MODES[params.load_mode][index]
+
+    def write(params: _abi.llama_model_params, value: bool) -> None:
+        flags = list(_LOAD_MODES[params.load_mode])
+        if flags[index] != bool(value):
+            flags[index] = bool(value)
+            wanted = (flags[0], flags[1])
+            params.load_mode = next(mode for mode, has in _LOAD_MODES.items() if has == wanted)
+
+    return property(read, write)
+
+
+def _read_flash_attn(params: _abi.llama_context_params) -> bool:
+    return params.flash_attn_type == _abi.LLAMA_FLASH_ATTN_TYPE_ENABLED
+
+
+def _write_flash_attn(params: _abi.llama_context_params, value: bool) -> None:
+    params.flash_attn_type = int(bool(value))
+
+
+def _ignore(params: _abi.llama_context_params, value: bool) -> None:
+    """Do nothing: a batch says which tokens have logits."""
+
+
+for _structure, _name, _property in (
+    (_abi.llama_model_params, "use_mmap", _load_flag(0)),
+    (_abi.llama_model_params, "use_mlock", _load_flag(1)),
+    (_abi.llama_context_params, "flash_attn", property(_read_flash_attn, _write_flash_attn)),
+    (_abi.llama_context_params, "logits_all", property(lambda _params: False, _ignore)),
+):
+    setattr(_structure, _name, _property)
 
 # ---- functions that llama.cpp no longer has ----------------------------------------------------
 

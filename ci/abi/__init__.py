@@ -60,5 +60,6 @@ def render(
             mapped, libraries=libraries, commit=commit, notice=notice
         ),
         "llama_cpp/_abi.pyi": stub.render(mapped, notice=notice),
+        "llama_cpp/_functions.pyi": stub.render_functions(mapped, notice=notice),
         "vendor/abi_check.c": assertions.render(selected, headers=included, notice=notice),
     }

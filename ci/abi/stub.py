@@ -62,6 +62,22 @@ def render(mapped: Mapped, *, notice: str) -> str:
     )
 
 
+def render_functions(mapped: Mapped, *, notice: str) -> str:
+    """Return the text of a stub that has the functions as a module's own names."""
+    functions = "\n".join(
+        line
+        for function in mapped.declarations.functions
+        for line in _function(mapped, function, bound=False)
+    )
+    return (
+        f"# {notice}\n"
+        f"{ctypes_import(functions)}"
+        "from llama_cpp._abi import *\n"
+        "from llama_cpp._abi import _Address, _Buffer, _Text, _To\n\n"
+        f"{functions}\n"
+    )
+
+
 def _classes(mapped: Mapped) -> Iterator[str]:
     for step in mapped.steps():
         if step.what == "callback":
@@ -97,18 +113,20 @@ def _fields(mapped: Mapped, record: Record) -> Iterator[str]:
             yield from _fields(mapped, field.inner)
 
 
-def _function(mapped: Mapped, function: Function) -> Iterator[str]:
+def _function(mapped: Mapped, function: Function, *, bound: bool = True) -> Iterator[str]:
     parameters = []
     for index, parameter in enumerate(function.parameters):
         is_nullable = (function.name, parameter.name) in mapped.nullable
         type_ = "int | None" if is_nullable else _argument(mapped, parameter.type)
         parameters.append(f"{python_name(parameter.name or f'argument_{index}')}: {type_}")
-    yield from _method(function.name, parameters, _value(mapped, function.result))
+    result = _value(mapped, function.result)
+    lines = _method(function.name, parameters, result, bound=bound)
+    yield from lines if bound else (line.removeprefix("    ") for line in lines)
 
 
-def _method(name: str, parameters: list[str], result: str) -> Iterator[str]:
+def _method(name: str, parameters: list[str], result: str, *, bound: bool = True) -> Iterator[str]:
     # ctypes functions take no keyword arguments.
-    items = ["self", *parameters, *(["/"] if parameters else [])]
+    items = [*(["self"] if bound else []), *parameters, *(["/"] if parameters else [])]
     line = f"    def {name}({', '.join(items)}) -> {result}: ..."
     if len(line) <= WIDTH:
         yield line

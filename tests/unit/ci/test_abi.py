@@ -686,6 +686,7 @@ def test_same_tree_gives_the_same_text(tmp_path: Path) -> None:
     [
         pytest.param("llama_cpp/_abi.py", id="module"),
         pytest.param("llama_cpp/_abi.pyi", id="stub"),
+        pytest.param("llama_cpp/_functions.pyi", id="stub of the functions"),
         pytest.param("vendor/abi_check.c", id="check"),
     ],
 )

@@ -38,7 +38,7 @@ OWED: tuple[str, ...] = (
     "llama_cpp.LogitsProcessorList",
     "llama_cpp.MinTokensLogitsProcessor",
     "llama_cpp.StoppingCriteriaList",
-    "llama_cpp._internals",
+    "llama_cpp._internals.LlamaGrammar",
     "llama_cpp.llama.",
     "llama_cpp.llama_cache",
     "llama_cpp.llama_chat_format",
