@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from llama_cpp._arguments import check_integer
 from llama_cpp._batching import Worker
@@ -41,6 +41,7 @@ class Scheduler:
         n_ctx: int | None = None,
         queue_size: int = _QUEUE_SIZE,
         prompt_part: int = _PROMPT_PART,
+        on_full: Literal["wait", "raise"] = "wait",
     ) -> None:
         """Start a computing thread per context.
 
@@ -49,6 +50,7 @@ class Scheduler:
             n_ctx: most tokens of one sequence; None is as many as the context has.
             queue_size: most requests that wait; more make their submitters wait.
             prompt_part: most tokens of prompts in a batch in which answers run, too.
+            on_full: whether more than ``queue_size`` wait for a place, or are refused.
 
         Raises:
             ValidationError: an argument is out of range.
@@ -67,6 +69,7 @@ class Scheduler:
                 )
         self.room: int = min(*(context.n_ctx_seq for context in self._contexts), n_ctx or 2**31 - 1)
         """Most tokens of one sequence, prompt and answer together."""
+        self._refuses = on_full == "raise"
         self._queue = queue = RequestQueue(queue_size)
         queue.workers = [
             Worker(context, queue, room=self.room, prompt_part=prompt_part)
@@ -86,14 +89,14 @@ class Scheduler:
             request: what to answer.
             sink: gets the text and the end, in the computing thread.
             admitted: called once, in another thread, when the request has got a place in the queue
-                after it had to wait for one. None raises :class:`QueueFullError` instead.
+                after it had to wait for one. None never waits.
 
         Returns:
             The job, and whether it has a place in the queue already.
 
         Raises:
             ValidationError: the prompt is empty or does not fit, or a parameter is out of range.
-            QueueFullError: the queue is full, and ``admitted`` is None.
+            QueueFullError: the queue is full, and ``on_full`` is "raise" or ``admitted`` None.
             GenerationError: an earlier failure of llama.cpp has ended this scheduler.
             LlamaError: it is closed, or was made before this process was forked.
         """
@@ -108,7 +111,7 @@ class Scheduler:
                 f"n_ctx={len(request.prompt) + 1} or more"
             )
         job = Job(request, sink)
-        return job, self._queue.put(job, admitted)
+        return job, self._queue.put(job, None if self._refuses else admitted)
 
     def cancel(self, job: Job) -> None:
         """End a job; its sink gets :class:`CancelledError`. Does nothing for one that is over."""

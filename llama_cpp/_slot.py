@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         def part(self, text: str) -> None:
             """Take text that is certain; never empty."""
 
-        def done(self, error: BaseException | None) -> None:
+        def done(self, job: Job, error: BaseException | None) -> None:
             """Learn that nothing more comes; called once."""
 
 
@@ -141,7 +141,7 @@ class Job:
         self.over = True
         if self._sampler is not None:
             self._sampler.close()
-        self._sink.done(error)
+        self._sink.done(self, error)
 
 
 class Slot:

@@ -45,7 +45,7 @@ class Reply:
         if self._on_part is not None:
             self._on_part(self)
 
-    def done(self, error: BaseException | None) -> None:
+    def done(self, _job: Job, error: BaseException | None) -> None:
         assert not self._over.is_set()
         self.error = error
         self._over.set()
