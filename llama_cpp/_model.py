@@ -15,6 +15,7 @@ from llama_cpp._arguments import check_integer
 from llama_cpp._assertions import FailedAssertionError, guarded
 from llama_cpp._errors import LlamaError, ModelLoadError, ValidationError
 from llama_cpp._gguf import AGAIN, check_file
+from llama_cpp._gguf_header import check_header
 from llama_cpp._handle import Handle
 from llama_cpp._interrupts import deferred
 from llama_cpp._shortage import shortage, shortage_text
@@ -132,6 +133,7 @@ class Model(_Owner):
         params.check()
         check_file(self.path)
         self._lib = lib = _library.load()
+        check_header(lib, self.path, overrides=dict(params.kv_overrides))
         self._servers = _remote.connect(params.rpc_servers) if params.rpc_servers else ()
         if params.n_gpu_layers and not self._servers:
             from llama_cpp import _gpu  # noqa: PLC0415 - for who asks for a GPU
@@ -292,6 +294,7 @@ class Adapter(_Owner):
         self.path = Path(path)
         check_file(self.path, "LoRA adapter")
         lib = _library.load()
+        check_header(lib, self.path, "LoRA adapter")
         _log.clear()
         with model.handle.lock:
             pointer = _open(

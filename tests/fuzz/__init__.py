@@ -1,0 +1,1 @@
+"""Damaged GGUF files against the binding: `python -m tests.fuzz --count N --seed S`."""
