@@ -154,7 +154,15 @@ class Batch:
             self.outputs.append(stop - 1)
         return stop - 1
 
-    def set_run(self, tokens: Sequence[int], position: int, seq_id: int, *, output: bool) -> None:
+    def set_run(
+        self,
+        tokens: Sequence[int],
+        position: int,
+        seq_id: int,
+        *,
+        output: bool,
+        every: bool = False,
+    ) -> None:
         """Replace the content by consecutive, already checked tokens of one sequence.
 
         Args:
@@ -162,6 +170,7 @@ class Batch:
             position: place of the first of them.
             seq_id: their sequence.
             output: whether logits are wanted for the last of them.
+            every: whether logits are wanted for all of them.
         """
         count = len(tokens)
         if not 0 < count <= self.capacity:
@@ -179,10 +188,13 @@ class Batch:
             self._positions[:count] = list(range(position, position + count))
             self._n_seq[:count] = [1] * count
             self._seq_ids[: count * self.n_seq_max : self.n_seq_max] = [seq_id] * count
-            ctypes.memset(self._marks, 0, count)
-        self._marks[count - 1] = output
+            ctypes.memset(self._marks, every, count)
+        self._marks[count - 1] = output or every
         self._struct.n_tokens = count
-        self.outputs = [count - 1] if output else []
+        if every:
+            self.outputs = list(range(count))
+        else:
+            self.outputs = [count - 1] if output else []
 
     def _check_position(self, position: int) -> None:
         if not 0 <= position < self.n_positions:

@@ -198,8 +198,13 @@ class Context(_Owner):
             n_positions=self.model.n_positions,
         )
 
-    def decode(self, batch: Batch) -> None:
+    def decode(self, batch: Batch, *, interruptible: bool = False) -> None:
         """Compute a batch; a context without memory encodes it.
+
+        Args:
+            batch: the tokens.
+            interruptible: end early on Ctrl-C, where the device can; what is in memory is unsure
+                then.
 
         Raises:
             ValidationError: the batch is empty, too large, or made for another context.
@@ -224,7 +229,7 @@ class Context(_Owner):
                 raise ValidationError("the batch was made for another context; use context.batch()")
             self._outputs = []
             self._held = None
-            status = self._decode(pointer, batch)
+            status = (self._decode_until_ctrl_c if interruptible else self._decode)(pointer, batch)
             if status:
                 _log.reraise()
                 if status == _FULL:
@@ -246,6 +251,16 @@ class Context(_Owner):
             if lost is None:
                 return status
         raise GenerationError(f"{lost}; {_AGAIN}")
+
+    def _decode_until_ctrl_c(self, pointer: int, batch: Batch) -> int:
+        with deferred() as interrupt:
+            # runs on this thread between two operations: there Python sees that Ctrl-C was pressed
+            pressed = _abi.ggml_abort_callback(lambda _data: interrupt.pressed)
+            self._lib.llama_set_abort_callback(pointer, pressed, None)
+            try:
+                return self._decode(pointer, batch)
+            finally:
+                self._lib.llama_set_abort_callback(pointer, _abi.ggml_abort_callback(), None)
 
     @property
     def has_outputs(self) -> bool:
@@ -295,20 +310,27 @@ class Context(_Owner):
             row = self._lib.llama_get_logits_ith(self._handle.pointer, self.output_index(index))
             return row[: self.model.vocabulary.size]
 
-    def logits_view(self, index: int = -1) -> NDArray[np.float32]:
+    def logits_view(self, index: int = -1, *, rows: int | None = None) -> NDArray[np.float32]:
         """Return the logits of an output where llama.cpp keeps them; for use under :attr:`lock`.
 
         The next decode overwrites them, and :meth:`close` frees them: copy what outlives the lock.
 
         Args:
             index: as for :meth:`output_index`.
+            rows: so many outputs from this one on, as rows; None is this one alone.
         """
         import numpy as np  # noqa: PLC0415 - import llama_cpp does without it
 
+        if self._held is not None and index == -1 and rows is None:
+            _ = self._handle.pointer
+            return np.frombuffer(self._held, dtype=np.float32)
+        if rows is not None:
+            self.output_index(index + rows - 1)
         row = self._lib.llama_get_logits_ith(self._handle.pointer, self.output_index(index))
         if not row:
             raise GenerationError("llama.cpp has no logits here", log=_log.complaints())
-        return np.ctypeslib.as_array(row, (self.model.vocabulary.size,))
+        size = self.model.vocabulary.size
+        return np.ctypeslib.as_array(row, (size,) if rows is None else (rows, size))
 
     def embedding(self, index: int) -> list[float]:
         """Return the embedding of one token of the last batch, ``n_embd_out`` long."""

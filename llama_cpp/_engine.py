@@ -14,12 +14,19 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from llama_cpp import _log
 from llama_cpp._errors import GenerationError, LlamaError, ValidationError
+from llama_cpp._generation import by_draft, one_by_one
+from llama_cpp._scores import ScoreRows
 from llama_cpp._text import PieceTable, TextStream
+
+# tokens in a decode that takes long enough for Ctrl-C to matter inside it
+_LONG = 32
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
 
     from llama_cpp._context import Context
+    from llama_cpp._generation import DraftModel, Tokens, Watch
+    from llama_cpp._logprobs import PromptScores
     from llama_cpp._sampler import Sampler
     from llama_cpp.llama_types import FinishReason
 
@@ -61,6 +68,8 @@ class CachedSequence:
         self._seq_id = seq_id
         self._tokens: list[int] = []
         self._media: dict[int, MediaSpan] = {}
+        # drafted tokens that are in memory after the known ones, and may turn out wrong
+        self._ahead: list[int] = []
         # True while the context may know other tokens than this mirror: from before a decode until
         # it is noted, so that an exception or Ctrl-C at any point in between is seen here.
         self._unsure = False
@@ -80,8 +89,19 @@ class CachedSequence:
         """Forget everything, in the mirror and in the context."""
         self._tokens = []
         self._media = {}
+        self._ahead = []
         self._context.remove(self._seq_id, 0)
         self._unsure = False
+
+    def settle(self) -> None:
+        """Forget drafted tokens that were not confirmed."""
+        if self._ahead:
+            self._unsure = True
+            if self._context.remove(self._seq_id, len(self._tokens)):
+                self._ahead = []
+                self._unsure = False
+            else:
+                self.clear()
 
     def keep_prefix(
         self, prompt: Sequence[int], media: Mapping[int, MediaSpan] | None = None
@@ -94,6 +114,7 @@ class CachedSequence:
             prompt: one entry per position.
             media: the prompt's images and audio by position; None takes those in memory for its own.
         """
+        self.settle()
         if self._unsure:
             self.clear()
         cached = self._tokens
@@ -122,6 +143,7 @@ class CachedSequence:
             has moved on): this sequence is empty then.
         """
         self.clear()
+        source.settle()
         if source._unsure:
             return False
         self._unsure = True
@@ -145,6 +167,18 @@ class CachedSequence:
         """Note that ``tokens`` were computed."""
         self._tokens.extend(tokens)
         self._unsure = False
+
+    def extend_drafted(self, token: int, drafted: Sequence[int]) -> None:
+        """Note that ``token`` was computed, and guesses of what follows it after it."""
+        self._ahead = list(drafted)
+        self.extend((token,))
+
+    def confirm(self, token: int) -> bool:
+        """Return whether ``token`` is what was drafted next; it counts as known then."""
+        if self._ahead[:1] != [token]:
+            return False
+        self._tokens.append(self._ahead.pop(0))
+        return True
 
     def extend_media(self, entries: Sequence[int], span: MediaSpan) -> None:
         """Note that an image or audio was computed, which ``entries`` stand for."""
@@ -221,12 +255,25 @@ class Engine:
 
     A newer generation takes the context over; an older stream then raises instead of going on from
     a cache that is no longer its own.
+
+    Attributes:
+        context: what computes.
+        sequence: what it remembers.
+        rows: the logits of all tokens in memory, where they are kept.
+        output: which output of the last decode belongs to the last token in memory.
     """
 
-    def __init__(self, context: Context) -> None:
-        """Drive ``context``, whose sequence 0 is empty."""
+    def __init__(self, context: Context, *, logits_all: bool = False) -> None:
+        """Drive ``context``, whose sequence 0 is empty.
+
+        Args:
+            context: the context.
+            logits_all: keep the logits of every token.
+        """
         self.context = context
         self.sequence = CachedSequence(context)
+        self.rows = ScoreRows(context.model.vocabulary.size) if logits_all else None
+        self.output = -1
         self._batch = context.batch()
         self._tickets = count(1)
         self._ticket = 0
@@ -249,6 +296,7 @@ class Engine:
                 raise GenerationError(_BARRED)
             self._ticket = next(self._tickets)
             self._holder = get_ident()
+            self.sequence.settle()
             return self._ticket
 
     def bar(self, thread: int) -> None:
@@ -273,11 +321,15 @@ class Engine:
             self.take_over()
             self.sequence.clear()
 
-    def prefill(self, prompt: Sequence[int]) -> int:
+    def prefill(
+        self, prompt: Sequence[int], *, scores: PromptScores | None = None, answer: int = 1
+    ) -> int:
         """Compute a prompt, reusing what is already in memory; its last token has logits then.
 
         Args:
             prompt: checked ids, at least one.
+            scores: takes the logits of all its tokens; all of them are computed then.
+            answer: how many tokens more must have room.
 
         Returns:
             How many tokens needed no computing.
@@ -291,81 +343,132 @@ class Engine:
         room = context.n_ctx_seq
         if not prompt:
             raise ValidationError("the prompt has no tokens: give some text, or a begin token")
-        if len(prompt) >= room:
+        if len(prompt) + answer > room:
+            reserved = " with at least one for the answer" if answer else ""
             raise ValidationError(
-                f"the prompt has {len(prompt)} tokens, the context holds {room} with at least one "
-                f"for the answer: shorten the prompt, or load the model with n_ctx={len(prompt) + 1} "
-                "or more"
+                f"the prompt has {len(prompt)} tokens, the context holds {room}{reserved}: shorten "
+                f"the prompt, or load the model with n_ctx={len(prompt) + answer} or more"
             )
         with context.lock:
             context.set_embeddings(wanted=False)
-            kept = self.sequence.keep_prefix(prompt)
-            self.append(prompt[kept:])
+            kept = self.sequence.keep_prefix(prompt if scores is None else ())
+            self.append(prompt[kept:], scores=scores)
             return kept
 
-    def append(self, tokens: Sequence[int]) -> None:
+    def append(self, tokens: Sequence[int], *, scores: PromptScores | None = None) -> None:
         """Compute ``tokens`` after those in memory, ``n_batch`` at a time.
 
         Between the parts Ctrl-C is seen. The last token has logits afterwards.
 
         Args:
             tokens: checked ids.
+            scores: takes the logits of all of them.
 
         Raises:
             GenerationError: llama.cpp failed.
         """
         context, sequence, batch = self.context, self.sequence, self._batch
         with context.lock:
+            sequence.settle()
+            self.output = -1
             _log.clear()
             ticket = self._ticket
             for start in range(0, len(tokens), context.n_batch):
-                self._check_ticket(ticket)
+                self.check_ticket(ticket)
                 part = tokens[start : start + context.n_batch]
                 batch.set_run(
-                    part, len(sequence.tokens), 0, output=start + len(part) == len(tokens)
+                    part,
+                    len(sequence.tokens),
+                    0,
+                    output=start + len(part) == len(tokens),
+                    every=self.rows is not None or scores is not None,
                 )
                 sequence.begin()
-                context.decode(batch)
+                context.decode(batch, interruptible=len(part) >= _LONG)
+                self._keep_scores(part)
+                if scores is not None:
+                    scores.take(context.logits_view(0, rows=len(part)))
                 sequence.extend(part)
 
-    def tokens(self, prompt: Sequence[int], sampler: Sampler) -> Generator[int, None, None]:
+    def append_one(self, step: list[int]) -> None:
+        """Compute one token: :meth:`append` without what a single token does not need."""
+        if self.rows is not None:
+            self.append(step)
+            return
+        sequence = self.sequence
+        self._batch.set_run(step, len(sequence.tokens), 0, output=True)
+        sequence.begin()
+        self.context.decode(self._batch)
+        sequence.extend(step)
+
+    def append_drafted(self, token: int, drafted: Sequence[int]) -> None:
+        """Compute ``token`` and guesses of what follows it, each with logits, in one decode.
+
+        The guesses count as known when :meth:`CachedSequence.confirm` says so.
+        """
+        sequence = self.sequence
+        run = [token, *drafted]
+        self._batch.set_run(run, len(sequence.tokens), 0, output=True, every=True)
+        sequence.begin()
+        self.context.decode(self._batch)
+        self._keep_scores(run)
+        sequence.extend_drafted(token, drafted)
+        self.output = 0
+
+    def _keep_scores(self, tokens: Sequence[int]) -> None:
+        if self.rows is not None:
+            logits = self.context.logits_view(0, rows=len(tokens))
+            self.rows.write(list(self.sequence.tokens), tokens, logits)
+
+    def tokens(
+        self,
+        prompt: Sequence[int],
+        sampler: Sampler,
+        *,
+        watch: Watch | None = None,
+        draft: DraftModel | None = None,
+        scores: PromptScores | None = None,
+    ) -> Tokens:
         """Yield the tokens that follow ``prompt`` until the context is full.
 
         The context is locked only while something is computed, not while the caller holds a token.
+        What the caller sends is put after the token that was yielded, before the next is chosen.
 
         Args:
             prompt: checked ids, at least one.
-            sampler: chooses; told the end of the prompt here.
+            sampler: chooses; told the prompt here.
+            watch: sees each token with its logits, and may end the generation after it.
+            draft: guesses tokens, which are then computed together.
+            scores: takes the logits of all the prompt's tokens.
 
         Raises:
+            ValidationError: the draft cannot be used with this model, or returned no ids; or what
+                was sent does not fit.
             GenerationError: llama.cpp failed, or another generation has taken the context over.
         """
-        context = self.context
-        lock = context.lock
-        with lock:
+        if draft is not None:
+            self._check_draftable()
+        with self.context.lock:
             ticket = self.take_over()
             if isinstance(prompt, PreparedPrompt):
                 prompt.prefill(self)
             else:
-                self.prefill(prompt)
-            if sampler.params.penalizes:
-                recent = prompt[-sampler.params.penalty_last_n :]
-                sampler.accept([token for token in recent if token >= 0])
-        step = [0]
-        while True:
-            with lock:
-                self._check_ticket(ticket)
-                token = sampler.sample(context)
-            yield token
-            step[0] = token
-            with lock:
-                self._check_ticket(ticket)
-                if self.sequence.n_cells >= context.n_ctx_seq:
-                    return
-                self._append_one(step)
+                self.prefill(prompt, scores=scores)
+            sampler.accept(prompt)
+        if draft is None:
+            yield from one_by_one(self, ticket, sampler, watch)
+        else:
+            yield from by_draft(self, ticket, sampler, watch, draft, prompt)
 
     def stream(
-        self, prompt: Sequence[int], sampler: Sampler, answer: Answer
+        self,
+        prompt: Sequence[int],
+        sampler: Sampler,
+        answer: Answer,
+        *,
+        watch: Watch | None = None,
+        draft: DraftModel | None = None,
+        scores: PromptScores | None = None,
     ) -> Generator[str, None, None]:
         """Yield the answer's text in parts, none of them empty.
 
@@ -373,29 +476,25 @@ class Engine:
             prompt: checked ids, at least one.
             sampler: chooses the tokens; closed at the end.
             answer: takes them; its ``finish_reason`` is set when this ends.
+            watch: as for :meth:`tokens`.
+            draft: as for :meth:`tokens`.
+            scores: as for :meth:`tokens`.
 
         Raises:
             GenerationError: as for :meth:`tokens`.
         """
         with sampler:
-            for token in self.tokens(prompt, sampler):
+            for token in self.tokens(prompt, sampler, watch=watch, draft=draft, scores=scores):
                 text = answer.push(token)
                 if text:
                     yield text
                 if answer.finish_reason is not None:
                     return
-            if text := answer.finish("length"):
+            if text := answer.finish("stop" if watch and watch.met else "length"):
                 yield text
 
-    def _append_one(self, step: list[int]) -> None:
-        """Compute one token: :meth:`append` without what a single token does not need."""
-        sequence = self.sequence
-        self._batch.set_run(step, len(sequence.tokens), 0, output=True)
-        sequence.begin()
-        self.context.decode(self._batch)
-        sequence.extend(step)
-
-    def _check_ticket(self, ticket: int) -> None:
+    def check_ticket(self, ticket: int) -> None:
+        """Raise :class:`GenerationError` unless ``ticket`` is the newest."""
         if ticket != self._ticket:
             if get_ident() in self._barred:
                 raise GenerationError(_BARRED)
@@ -414,4 +513,12 @@ class Engine:
             raise LlamaError(
                 f"{model.path.name} is an encoder-decoder model ({model.description}), which this "
                 "engine does not generate with"
+            )
+
+    def _check_draftable(self) -> None:
+        model = self.context.model
+        if model.recurrent or model.hybrid:
+            raise ValidationError(
+                f"{model.path.name} has a recurrent state ({model.description}), which cannot take "
+                "back wrong guesses: set draft_model=None"
             )

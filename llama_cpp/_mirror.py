@@ -175,9 +175,12 @@ def known_scores(self: Llama) -> Floats:
     return found
 
 
-def _rows(engine: Engine) -> list[tuple[int, Sequence[float]]]:
-    context = engine.context
-    return [(len(engine.sequence.tokens) - 1, context.logits())] if context.has_outputs else []
+def _rows(engine: Engine) -> list[tuple[int, Sequence[float] | Floats]]:
+    context, tokens = engine.context, engine.sequence.tokens
+    if engine.rows is not None:
+        known = engine.rows.known(tokens)
+        return list(enumerate(known, len(tokens) - len(known)))
+    return [(len(tokens) - 1, context.logits(engine.output))] if context.has_outputs else []
 
 
 def longest_token_prefix(a: Sequence[int], b: Sequence[int]) -> int:

@@ -273,16 +273,17 @@ class Sampler(_Owner):
         A grammar is for what is chosen here, and does not see them.
 
         Args:
-            tokens: checked ids.
+            tokens: checked ids; negative numbers stand for media, and do not count.
         """
         if self._history is not None:
-            self._history.extend(tokens)
+            self._history.extend([token for token in tokens if token >= 0])
         if not self._back:
             return
         with self._handle.lock:
             pointer = self._handle.pointer
             for token in tokens[-self._back :]:
-                self._accept(pointer, token)
+                if token >= 0:
+                    self._accept(pointer, token)
 
     def sample(self, context: Context, index: int = -1, tokens: Sequence[int] | None = None) -> int:
         """Choose a token from an output of the context's last batch, and remember it.
@@ -303,7 +304,12 @@ class Sampler(_Owner):
         with context.lock, self._handle.lock:
             pointer = self._handle.pointer
             if self._candidates is None:
-                return self._sample(pointer, context.handle.pointer, context.output_index(index))
+                if context.held_logits is None:
+                    return self._sample(
+                        pointer, context.handle.pointer, context.output_index(index)
+                    )
+                # of a loaded state: llama.cpp's own sampling does not know them
+                self._candidates = Candidates(self._lib, self._vocabulary.size)
             token = self._choose(self._candidates, context.logits_view(index), tokens)
             # once, and for the token that counts: the first choice may have been refused
             self._accept(pointer, token)

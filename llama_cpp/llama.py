@@ -240,7 +240,7 @@ class Llama:
             if not vocab_only:
                 if n_seq_max is None:
                     context_params = self._sequences(context_params)
-                self._engine = Engine(Context(self._core, context_params))
+                self._engine = Engine(Context(self._core, context_params), logits_all=logits_all)
                 for path, scale in loras:
                     self._loras.load(self._engine.context, path, scale, None)
                 if control_vectors:
