@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from llama_cpp import _library
 from llama_cpp._arguments import check_integer
 from llama_cpp._engine import shared_length
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from llama_cpp import _abi
     from llama_cpp._engine import Engine
     from llama_cpp.llama import Llama
+    from llama_cpp.llama_tokenizer import LlamaTokenizer
 
     Floats = npt.NDArray[np.float32]
     Ids = npt.NDArray[np.intc]
@@ -181,6 +183,41 @@ def _rows(engine: Engine) -> list[tuple[int, Sequence[float] | Floats]]:
         known = engine.rows.known(tokens)
         return list(enumerate(known, len(tokens) - len(known)))
     return [(len(tokens) - 1, context.logits(engine.output))] if context.has_outputs else []
+
+
+def perf(self: Llama) -> dict[str, float]:
+    """Return what llama.cpp has measured since the context was made, or :func:`perf_reset`.
+
+    Returns:
+        ``t_load_ms``, ``t_p_eval_ms`` (prompts), ``t_eval_ms`` (single tokens), all in
+        milliseconds; ``n_p_eval`` and ``n_eval``, the tokens of each; ``n_reused``, how often a
+        graph was used again; ``t_start_ms``, when it began. Zeros with ``no_perf=True``.
+    """
+    context = self._running().context
+    with context.lock:
+        # llama.cpp counts what was computed when it is waited for
+        _library.load().llama_synchronize(context.handle.pointer)
+        found = _library.load().llama_perf_context(context.handle.pointer)
+    return {name: getattr(found, name) for name, *_ in found._fields_}
+
+
+def perf_reset(self: Llama) -> None:
+    """Measure anew from now on."""
+    context = self._running().context
+    with context.lock:
+        _library.load().llama_perf_context_reset(context.handle.pointer)
+
+
+def tokenizer(self: Llama) -> LlamaTokenizer:
+    """Return the tokenizer as an object of its own."""
+    from llama_cpp.llama_tokenizer import LlamaTokenizer  # noqa: PLC0415 - imports this module
+
+    return LlamaTokenizer(self)
+
+
+def tokenizer_(self: Llama) -> Any:
+    """The tokenizer that the object was made with, or the model's own."""
+    return tokenizer(self) if self._tokenizer is None else self._tokenizer
 
 
 def longest_token_prefix(a: Sequence[int], b: Sequence[int]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from types import ModuleType
 from typing import Any, cast
 
@@ -29,3 +30,21 @@ class Namespace(ModuleType):
     def __dir__(self) -> list[str]:
         """List the names, and resolve none of them."""
         return cast("list[str]", super().__dict__["__dir__"]())
+
+
+class Later:
+    """An attribute of a class whose module is imported when the attribute is first asked for."""
+
+    def __init__(self, module: str) -> None:
+        """Name the module of the package that holds it under the same name."""
+        self._module = module
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        """Learn whose it is."""
+        self._owner, self._name = owner, name
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        """Put what the module holds in the place of this."""
+        module = importlib.import_module(f"llama_cpp.{self._module}")
+        setattr(self._owner, self._name, getattr(module, self._name))
+        return getattr(owner if instance is None else instance, self._name)

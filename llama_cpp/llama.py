@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import os
-from typing import TYPE_CHECKING, Any
+import sys
+from typing import TYPE_CHECKING, Any, Literal, overload
 
+from llama_cpp import _NAMES as _PACKAGE
 from llama_cpp import (
     _abi,
     _adapters,
@@ -14,22 +17,25 @@ from llama_cpp import (
     _loading,
     _log,
     _mirror,
+    _pretrained,
     _rerank,
+    _session,
     _state,
 )
 from llama_cpp._context import Context, ContextParams
 from llama_cpp._engine import Engine
 from llama_cpp._errors import LlamaError, ValidationError
 from llama_cpp._model import Model, ModelParams
+from llama_cpp._namespace import Later, Namespace
 from llama_cpp._sampler import SamplingParams
-from llama_cpp._state import LlamaState as LlamaState  # noqa: PLC0414 - a public name of this module
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from types import TracebackType
 
     from typing_extensions import Self
 
+    from llama_cpp import _async
     from llama_cpp._adapters import ControlVector
     from llama_cpp._loading import Paths
     from llama_cpp.config import LlamaConfig
@@ -255,6 +261,8 @@ class Llama:
             return params
         return params._replace(n_seq_max=_EMBEDDING_SEQUENCES, kv_unified=True)
 
+    from_pretrained = classmethod(_pretrained.from_pretrained)
+
     # -- life ----------------------------------------------------------------------------------
 
     def close(self) -> None:
@@ -316,6 +324,9 @@ class Llama:
     _scores = property(_mirror.known_scores)
     eval_tokens = property(_mirror.eval_tokens)
     eval_logits = property(_mirror.eval_logits)
+
+    perf = _mirror.perf
+    perf_reset = _mirror.perf_reset
 
     def n_ctx(self) -> int:
         """Return the context length in tokens; llama.cpp rounds it up to a multiple of 256."""
@@ -414,6 +425,8 @@ class Llama:
         """
         self.cache = cache
 
+    tokenizer = _mirror.tokenizer
+    tokenizer_ = property(_mirror.tokenizer_)
     longest_token_prefix = staticmethod(_mirror.longest_token_prefix)
     logits_to_logprobs = staticmethod(_mirror.logits_to_logprobs)
 
@@ -438,8 +451,63 @@ class Llama:
         """Forget all tokens."""
         self._running().reset()
 
+    @overload
+    def generate(
+        self,
+        tokens: str,
+        max_tokens: int | None = ...,
+        sampling: SamplingParams | None = ...,
+        stream: Literal[False] = ...,
+        reset_kv_cache: bool = ...,
+        stop: str | Sequence[str] | None = ...,
+    ) -> str: ...
+
+    @overload
+    def generate(
+        self,
+        tokens: str,
+        max_tokens: int | None = ...,
+        sampling: SamplingParams | None = ...,
+        *,
+        stream: Literal[True],
+        reset_kv_cache: bool = ...,
+        stop: str | Sequence[str] | None = ...,
+    ) -> Iterator[str]: ...
+
+    @overload
+    def generate(self, tokens: Sequence[int], *args: Any, **kwargs: Any) -> Iterator[int]: ...
+
+    def generate(self, tokens: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Generate from token ids, or from a text.
+
+        Args:
+            tokens: ids, for :func:`llama_cpp._completion.generate`, which yields the ids that
+                follow; or a text (``prompt`` is another name for it), for
+                :func:`llama_cpp._session.generate_text`, which returns the text that follows.
+            args: the arguments of that one.
+            kwargs: the same by name.
+        """
+        if tokens is None and "prompt" in kwargs:
+            tokens = kwargs.pop("prompt")
+        if isinstance(tokens, str):
+            return _session.generate_text(self, tokens, *args, **kwargs)
+        return _completion.generate(self, tokens, *args, **kwargs)
+
+    generate.__wrapped__ = _completion.generate  # type: ignore[attr-defined]
+
     eval = _completion.eval_tokens
-    generate = _completion.generate
+    generate_stream = _session.generate_stream
+
+    if TYPE_CHECKING:
+        generate_async = _async.generate_async
+        create_chat_completion_async = _async.create_chat_completion_async
+        create_embedding_async = _async.create_embedding_async
+    else:
+        # asyncio takes longer to import than all of this package
+        generate_async = Later("_async")
+        create_chat_completion_async = Later("_async")
+        create_embedding_async = Later("_async")
+
     create_completion = _completion.create_completion
     __call__ = _completion.create_completion
     create_chat_completion = _chat_completion.create_chat_completion
@@ -471,3 +539,34 @@ def _utf8(text: bytes | str) -> bytes:
     if isinstance(text, (bytes, bytearray, memoryview)):
         return bytes(text)
     raise ValidationError(f"expected text as str or bytes, not {type(text).__name__}")
+
+
+# what this module has been a place to import from
+_HOMES = {
+    "_log": ("set_verbose", "suppress_stdout_stderr"),
+    "_processors": ("LogitsProcessorList", "MinTokensLogitsProcessor", "StoppingCriteriaList"),
+    "_state": ("LlamaState",),
+    "llama_cache": ("BaseLlamaCache", "LlamaCache", "LlamaDiskCache", "LlamaRAMCache"),
+    "llama_grammar": ("LlamaGrammar",),
+    "llama_speculative": ("LlamaDraftModel",),
+    "llama_tokenizer": ("BaseLlamaTokenizer", "LlamaTokenizer"),
+    "llama_types": _PACKAGE["llama_types"],
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    """Import what this module is a place to import from, when it is first asked for."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'llama_cpp.llama' has no attribute {name!r}")
+    value: object = getattr(importlib.import_module(f"llama_cpp.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted({*globals(), *_HOME})
+
+
+sys.modules[__name__].__class__ = Namespace

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
+import itertools
 import math
 import pickle
 import weakref
@@ -17,6 +19,7 @@ from llama_cpp import (
     Llama,
     LlamaError,
     ModelLoadError,
+    SamplingParams,
     ValidationError,
 )
 
@@ -534,3 +537,63 @@ def test_a_model_in_parts(model_file: Path, tmp_path: Path, answers: dict[str, A
     (tmp_path / "split-00002-of-00003.gguf").unlink()
     with pytest.raises(ModelLoadError, match="split-00002-of-00003"):
         Llama(first)
+
+
+def test_generate_by_the_kind_of_the_prompt(llm: Llama) -> None:
+    text = llm.create_completion(" morning", max_tokens=6, temperature=0)["choices"][0]["text"]
+    greedy = SamplingParams(temperature=0)
+    assert llm.generate(" morning", max_tokens=6, sampling=greedy) == text
+    assert llm.generate(prompt=" morning", max_tokens=6, sampling=greedy) == text  # type: ignore[call-overload]
+    assert "".join(llm.generate(" morning", 6, greedy, stream=True)) == text
+    assert "".join(llm.generate_stream(" morning", 6, greedy)) == text
+    ids = list(itertools.islice(llm.generate(llm.tokenize(" morning"), temp=0), 6))
+    assert llm.detokenize(ids).decode() == text
+
+
+def test_awaited(model_file: Path) -> None:
+    async def use() -> tuple[str, int]:
+        with Llama(model_file, n_threads=1, embedding=True, pooling_type=1) as llm:
+            text = await llm.generate_async(" morning", 6, SamplingParams(temperature=0))
+            vectors = await llm.create_embedding_async("hello")
+            return text, len(vectors["data"][0]["embedding"])
+
+    assert asyncio.run(use()) == (" sun lifts the", 64)
+
+
+def test_measurements(llm: Llama) -> None:
+    llm.eval([1, 5, 6])
+    assert llm.perf()["n_p_eval"] == 3
+    llm.eval([7])
+    found = llm.perf()
+    assert (found["n_p_eval"], found["n_eval"]) == (3, 1)
+    assert found["t_p_eval_ms"] > 0
+    llm.perf_reset()
+    assert llm.perf()["t_p_eval_ms"] == 0
+
+
+def test_tokenizers_as_objects(llm: Llama) -> None:
+    assert llm.tokenizer().encode("hello") == llm.tokenize("hello", special=True)
+    assert llm.tokenizer_.decode(llm.tokenize(" morning")) == " morning"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "LlamaState",
+        "LogitsProcessorList",
+        "LlamaCache",
+        "LlamaGrammar",
+        "ChatCompletion",
+        "set_verbose",
+    ],
+)
+def test_other_names_of_the_module(name: str) -> None:
+    from llama_cpp import llama  # noqa: PLC0415 - the module itself is under test
+
+    assert name in dir(llama)
+    assert name in vars(llama)
+    assert callable(getattr(llama, name))
+    with pytest.raises(
+        AttributeError, match=r"^module 'llama_cpp\.llama' has no attribute 'nonsense'$"
+    ):
+        _ = llama.nonsense
