@@ -121,14 +121,14 @@ def test_cancelling_ends_a_long_prompt_between_its_parts(model_file: Path) -> No
         decode = engine.context.decode
         begun, go = threading.Event(), threading.Event()
 
-        def slowly(batch: Any) -> None:
+        def slowly(batch: Any, **options: Any) -> None:
             nonlocal computed
-            decode(batch)
+            decode(batch, **options)
             computed += 1
             begun.set()
             assert go.wait(PATIENCE)
 
-        engine.context.decode = slowly  # type: ignore[method-assign]
+        engine.context.decode = slowly  # type: ignore[assignment, method-assign]
 
         async def main() -> None:
             task = asyncio.create_task(generate_async(llm, "x" * 100, 5, GREEDY))
