@@ -128,7 +128,7 @@ def test_cancelling_ends_a_long_prompt_between_its_parts(model_file: Path) -> No
             begun.set()
             assert go.wait(PATIENCE)
 
-        engine.context.decode = slowly  # type: ignore[assignment, method-assign]
+        engine.context.decode = slowly  # type: ignore[method-assign]
 
         async def main() -> None:
             task = asyncio.create_task(generate_async(llm, "x" * 100, 5, GREEDY))
