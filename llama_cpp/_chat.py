@@ -261,17 +261,22 @@ def formatter_of(llm: Llama, *, tools: bool) -> Formatter:
         LlamaError: there is no such format.
     """
     name = getattr(llm, "chat_format", None)
-    if name is not None and not name.startswith("chat_template"):
+    handler = getattr(llm, "chat_handler", None)
+    if handler is None and name is not None and not name.startswith("chat_template"):
         from llama_cpp import llama_chat_format  # noqa: PLC0415 - imports this module
 
         handlers = getattr(llm, "_chat_handlers", None) or {}
         handler = handlers.get(name) or llama_chat_format.get_chat_completion_handler(name)
+        if getattr(handler, "__module__", None) == llama_chat_format.__name__:
+            name = _FORMATS.get(name, name)
+            if name in _chat_formats.text_formats() and not hasattr(handler, "formatter"):
+                return _chat_formats.text_formats()[name]
+    if handler is not None:
         formatter: Formatter | None = getattr(handler, "formatter", None)
-        if formatter is None and getattr(handler, "__module__", None) == llama_chat_format.__name__:
-            formatter = _chat_formats.text_formats()[_FORMATS.get(name, name)]
         if formatter is None:
             raise ValidationError(
-                f"the chat format {name!r} answers chats itself; use create_chat_completion"
+                "this model's chat handler answers chats itself and makes no prompts; "
+                "use create_chat_completion"
             )
         return formatter
     vocabulary = llm._core.vocabulary  # noqa: SLF001 - the same package

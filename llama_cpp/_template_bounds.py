@@ -37,7 +37,7 @@ LONGEST = 2**24
 """Most characters of one text, and most items of one list."""
 MOST_ITEMS = 2**20
 """Most items of a value, those of its items included."""
-TOTAL = 2**29
+TOTAL = 2**28
 """Most characters and items made in one rendering, together."""
 SECONDS = 5.0
 """Most processor time of one rendering."""
@@ -82,11 +82,16 @@ class Budget:
 
     def make(self, size: int) -> None:
         """Allow ``size`` characters or items more."""
-        if size > LONGEST:
-            raise SecurityError(f"it makes a text or list of {size} parts; {LONGEST} are allowed")
+        self.check(size)
         self.made += size
         if self.made > TOTAL:
             raise SecurityError(f"it makes more than {TOTAL} characters and items in all")
+
+    @staticmethod
+    def check(size: int) -> None:
+        """Allow one text or list of ``size`` characters or items."""
+        if size > LONGEST:
+            raise SecurityError(f"it makes a text or list of {size} parts; {LONGEST} are allowed")
 
 
 _budget: ContextVar[Budget] = ContextVar("budget")
@@ -181,17 +186,21 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         _budget.get().make(weigh(value))
         return value
 
-    def step(self) -> None:
-        """Count one step of a loop."""
-        _budget.get().tick()
+    def step(self, size: int) -> None:
+        """Count one step of a loop that has ``size`` characters of text in it."""
+        budget = _budget.get()
+        budget.tick()
+        budget.make(size)
 
 
 class _Counting(NodeTransformer):
     """Puts the checks where Jinja's compiler has no hook."""
 
     def visit_For(self, node: nodes.For) -> nodes.Node:  # noqa: N802 - Jinja's
+        text = sum(len(data.data) for data in node.find_all(nodes.TemplateData))
         self.generic_visit(node)
-        node.body.insert(0, nodes.ExprStmt(_call("step", []), lineno=node.lineno))
+        step = nodes.ExprStmt(_call("step", [nodes.Const(text)], node.lineno), lineno=node.lineno)
+        node.body.insert(0, step)
         return node
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802 - Jinja's
@@ -273,7 +282,9 @@ def to_json(
 
 def printable(value: object) -> object:
     """Check what is going to be text."""
-    if not isinstance(value, (str, int, float, Undefined)) and value is not None:
+    if isinstance(value, str):
+        _budget.get().make(len(value))
+    elif not isinstance(value, (int, float, Undefined)) and value is not None:
         _budget.get().make(weigh(value))
     return value
 

@@ -208,6 +208,17 @@ PARTS = "it makes a text or list of {} parts; 16777216 are allowed"
         ("{{ '%99999999d' | format(1) }}", "it formats a value wider than allowed"),
         ("{{ 'ab'.translate({97: 'x' * 10**7, 98: ''}) }}", PARTS.format(2 * 10**7)),
         ("{{ [[1]] | sum(start=[]) }}", "sum is for numbers"),
+        (
+            (
+                "{% set a = 'a' * 10**7 %}{% macro f() %}{% for i in range(99999) %}{{ a }}"
+                "{% endfor %}{% endmacro %}{{ f() }}"
+            ),
+            "it makes more than 268435456 characters and items in all",
+        ),
+        (
+            "{% set x %}{% for i in range(99999) %}" + "text" * 10**4 + "{% endfor %}{% endset %}",
+            "it makes more than 268435456 characters and items in all",
+        ),
         ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "it nests or calls itself too deeply"),
         (
             "{% for x in [1] recursive %}{{ loop([1]) }}{% endfor %}",
@@ -215,12 +226,18 @@ PARTS = "it makes a text or list of {} parts; 16777216 are allowed"
         ),
         (
             "{{ range(99999) | map('center', 9999) | join }}",
-            "it makes more than 536870912 characters and items in all",
+            "it makes more than 268435456 characters and items in all",
         ),
     ],
 )
 def test_too_much(source: str, what: str) -> None:
     assert refusal(source) == failure(what, 2 if "\n" in source else 1)
+
+
+def test_a_prompt_that_is_too_long() -> None:
+    assert refusal("{% set a = 'a' * 10**7 %}{{ a }}{{ a }}") == failure(
+        PARTS.format(2 * 10**7), None
+    )
 
 
 @pytest.mark.parametrize(
