@@ -189,8 +189,7 @@ def test_a_handler_of_one_s_own(chatting: Llama) -> None:
     with pytest.raises(ValidationError) as caught:
         _chat.prepare(chatting, HI)
     assert str(caught.value) == (
-        "this model's chat handler answers chats itself and makes no prompts; "
-        "use create_chat_completion"
+        "the chat format 'mine' answers chats itself; use create_chat_completion"
     )
 
 
