@@ -241,7 +241,9 @@ def prepare(
     source = getattr(formatter, "source", None)
     source = source if isinstance(source, str) else ""
     family = _tools.family_of(source)
-    response = formatter(**_variables(messages, called, source, template_variables))
+    response = _formatted(
+        formatter, _variables(messages, called, source, template_variables), ours=bool(source)
+    )
     return ChatRequest(
         prompt=response.prompt + called.prefill(family),
         added_special=response.added_special,
@@ -279,6 +281,22 @@ def formatter_of(llm: Llama, *, tools: bool) -> Formatter:
     return _chat_formats.of_model(llm.metadata, vocabulary, name, tools=tools)
 
 
+def _formatted(formatter: Formatter, variables: Json, *, ours: bool) -> ChatFormatterResponse:
+    """Return the prompt; where a template takes no system message, the user says it, as in llama.cpp."""
+    try:
+        return formatter(**variables)
+    except ValidationError:
+        conversation = _chat_messages.Conversation(variables["messages"]) if ours else None
+        without = None if conversation is None else conversation.without_system()
+        if without is None:
+            raise
+        try:
+            return formatter(**{**variables, "messages": without.messages})
+        except ValidationError:
+            pass
+        raise
+
+
 def _variables(
     messages: object, called: Tools, source: str, more: Mapping[str, object] | None
 ) -> Json:
@@ -292,7 +310,10 @@ def _variables(
     if not _tools.knows_tools(source):
         if called.choice != "none" or any(m.get("tool_calls") for m in conversation.messages):
             conversation = _tools.in_words(conversation, called)
-    elif called.choice != "none":
+        return {"messages": conversation.messages, **variables}
+    if "tool_calls" not in source:
+        conversation = _tools.calls_in_words(conversation)
+    if called.choice != "none":
         variables["tools"] = list(called.tools)
         variables["declarations"] = _tools.declarations(called)
     return {"messages": conversation.messages, **variables}

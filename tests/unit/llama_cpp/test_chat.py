@@ -321,6 +321,36 @@ def test_tools_in_words() -> None:
     assert request(tools=TOOLS, tool_choice="none").prompt == "<s>user: hi\nassistant:"
 
 
+def test_a_template_that_shows_no_calls() -> None:
+    shown = TextFormat(
+        "t", "{{ tools | length }}{% for m in messages %}{{ m.content }};{% endfor %}"
+    )
+    earlier = [
+        {"role": "assistant", "tool_calls": [{"function": {"name": "time", "arguments": "{}"}}]},
+        {"role": "tool", "content": "noon"},
+    ]
+    assert request(earlier, formatter=shown, tools=TOOLS).prompt == (
+        '2<tool_call>\n{"name": "time", "arguments": {}}\n</tool_call>;noon;'
+    )
+
+
+def test_a_template_without_system_messages() -> None:
+    strict = TextFormat(
+        "strict",
+        "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system') }}"
+        "{% elif m.content == 'never' %}{{ raise_exception('never') }}{% endif %}"
+        "{{ m.role }}:{{ m.content }};{% endfor %}",
+    )
+    brief = {"role": "system", "content": "Be brief."}
+    assert request([brief, *HI], formatter=strict).prompt == "user:Be brief.\n\nhi;"
+    never = {"role": "assistant", "content": "never"}
+    assert refusal([brief, *HI, never], formatter=strict) == (
+        "the chat template refuses these messages, line 1: no system"
+    )
+    assert refusal([*HI, never], formatter=strict).endswith(": never")
+    assert refusal([brief], formatter=strict).endswith(": no system")
+
+
 def test_declarations() -> None:
     nested = {
         "type": "object",
