@@ -104,9 +104,9 @@ class Scores:
         return taken
 
     def spelled(self, scored: Iterable[Scored]) -> CompletionLogprobs:
-        """Return scored tokens in the shape of OpenAI's completions.
+        r"""Return scored tokens in the shape of OpenAI's completions.
 
-        A token that is no text by itself is spelled ``bytes:\\\\xf0``, as OpenAI does.
+        A token that is no text by itself is spelled ``bytes:\\xf0``, as OpenAI does.
         """
         result: CompletionLogprobs = {
             "tokens": [],

@@ -121,9 +121,9 @@ def test_cancelling_ends_a_long_prompt_between_its_parts(model_file: Path) -> No
         decode = engine.context.decode
         begun, go = threading.Event(), threading.Event()
 
-        def slowly(batch: Any) -> None:
+        def slowly(batch: Any, **options: Any) -> None:
             nonlocal computed
-            decode(batch)
+            decode(batch, **options)
             computed += 1
             begun.set()
             assert go.wait(PATIENCE)
