@@ -278,6 +278,7 @@ class _Checks:
         number, tensors = file.numbers, file.tensors
         merge = number.get("spatial_merge_size", 2)
         self._expect(merge == 2, f"clip.vision.spatial_merge_size is {merge}")
+        self._need(tensors, "v.patch_embd.weight.1")
         head = number["embedding_length"] // number["attention.head_count"]
         self._expect(head % 4 == 0, f"a head of {head} channels has no four parts")
         merged = number["embedding_length"] * merge * merge

@@ -15,6 +15,21 @@ from llama_cpp._chat_formats import ChatFormatterResponse, StopTokens, text_form
 from llama_cpp._chat_messages import read
 from llama_cpp._chat_template import ChatTemplate
 from llama_cpp._errors import LlamaError, ValidationError
+from llama_cpp._media import MediaPolicy
+from llama_cpp._vision import (
+    Gemma4ChatHandler,
+    Llama3VisionAlpha,
+    Llama3VisionAlphaChatHandler,
+    Llava15ChatHandler,
+    Llava16ChatHandler,
+    MiniCPMv26ChatHandler,
+    MoondreamChatHandler,
+    MTMDChatHandler,
+    NanoLlavaChatHandler,
+    ObsidianChatHandler,
+    Qwen3VLChatHandler,
+    Qwen25VLChatHandler,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -38,10 +53,23 @@ __all__ = [
     "ChatFormatter",
     "ChatFormatterResponse",
     "FormatterHandler",
+    "Gemma4ChatHandler",
     "Jinja2ChatFormatter",
+    "Llama3VisionAlpha",
+    "Llama3VisionAlphaChatHandler",
     "LlamaChatCompletionHandler",
     "LlamaChatCompletionHandlerNotFoundException",
     "LlamaChatCompletionHandlerRegistry",
+    "Llava15ChatHandler",
+    "Llava16ChatHandler",
+    "MTMDChatHandler",
+    "MediaPolicy",
+    "MiniCPMv26ChatHandler",
+    "MoondreamChatHandler",
+    "NanoLlavaChatHandler",
+    "ObsidianChatHandler",
+    "Qwen3VLChatHandler",
+    "Qwen25VLChatHandler",
     "Singleton",
     "chat_formatter_to_chat_completion_handler",
     "chatml_function_calling",

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from llama_cpp import LlamaError, ValidationError
-from llama_cpp._media import MediaPolicy, is_public, load_media
+from llama_cpp._media import MediaPolicy, load_media
+from llama_cpp._media_fetch import is_public
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -173,6 +173,7 @@ def test_numbers_that_do_not_fit(
             "tensor v.blk.0.attn_qkv.bias is (192,), not (64,)",
         ),
         ("qwen3vl", "v.blk.0.attn_qkv.weight", None, "it has no tensor v.blk.0.attn_q.weight"),
+        ("qwen3vl", "v.patch_embd.weight.1", None, "it has no tensor v.patch_embd.weight.1"),
         ("qwen3vl", "v.patch_embd.bias", None, "it has no tensor v.patch_embd.bias"),
         (
             "qwen3vl",
