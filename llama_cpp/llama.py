@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import os
-import sys
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from llama_cpp import _NAMES as _PACKAGE
 from llama_cpp import (
     _abi,
     _adapters,
@@ -26,7 +23,7 @@ from llama_cpp._context import Context, ContextParams
 from llama_cpp._engine import Engine
 from llama_cpp._errors import LlamaError, ValidationError
 from llama_cpp._model import Model, ModelParams
-from llama_cpp._namespace import Later, Namespace
+from llama_cpp._namespace import Later, offer
 from llama_cpp._sampler import SamplingParams
 
 if TYPE_CHECKING:
@@ -38,7 +35,15 @@ if TYPE_CHECKING:
     from llama_cpp import _async
     from llama_cpp._adapters import ControlVector
     from llama_cpp._loading import Paths
+
+    # what offer() gives at the end
+    from llama_cpp._processors import *  # noqa: F403
+    from llama_cpp._state import *  # noqa: F403
     from llama_cpp.config import LlamaConfig
+    from llama_cpp.llama_cache import *  # noqa: F403
+    from llama_cpp.llama_grammar import *  # noqa: F403
+    from llama_cpp.llama_tokenizer import *  # noqa: F403
+    from llama_cpp.llama_types import *  # noqa: F403
 
 # Sequences per embedding call: enough to fill n_batch with short texts.
 _EMBEDDING_SEQUENCES = 32
@@ -541,32 +546,19 @@ def _utf8(text: bytes | str) -> bytes:
     raise ValidationError(f"expected text as str or bytes, not {type(text).__name__}")
 
 
-# what this module has been a place to import from
-_HOMES = {
-    "_log": ("set_verbose", "suppress_stdout_stderr"),
-    "_processors": ("LogitsProcessorList", "MinTokensLogitsProcessor", "StoppingCriteriaList"),
-    "_state": ("LlamaState",),
-    "llama_cache": ("BaseLlamaCache", "LlamaCache", "LlamaDiskCache", "LlamaRAMCache"),
-    "llama_grammar": ("LlamaGrammar",),
-    "llama_speculative": ("LlamaDraftModel",),
-    "llama_tokenizer": ("BaseLlamaTokenizer", "LlamaTokenizer"),
-    "llama_types": _PACKAGE["llama_types"],
-}
-_HOME = {name: module for module, names in _HOMES.items() for name in names}
-
-
-def __getattr__(name: str) -> object:
-    """Import what this module is a place to import from, when it is first asked for."""
-    if name not in _HOME:
-        raise AttributeError(f"module 'llama_cpp.llama' has no attribute {name!r}")
-    value: object = getattr(importlib.import_module(f"llama_cpp.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    """List the public names."""
-    return sorted({*globals(), *_HOME})
-
-
-sys.modules[__name__].__class__ = Namespace
+# names that callers import from here
+offer(
+    __name__,
+    frozenset(
+        {
+            "_log",
+            "_processors",
+            "_state",
+            "llama_cache",
+            "llama_grammar",
+            "llama_speculative",
+            "llama_tokenizer",
+            "llama_types",
+        }
+    ),
+)

@@ -596,4 +596,4 @@ def test_other_names_of_the_module(name: str) -> None:
     with pytest.raises(
         AttributeError, match=r"^module 'llama_cpp\.llama' has no attribute 'nonsense'$"
     ):
-        _ = llama.nonsense
+        _ = llama.nonsense  # type: ignore[attr-defined]
