@@ -244,6 +244,11 @@ class Answer:
             text += self.finish("length")
         return text
 
+    @property
+    def stopped(self) -> bool:
+        """Whether a stop string ended it."""
+        return self._text.stopped
+
     def finish(self, reason: FinishReason) -> str:
         """End it; return the text that was held back."""
         self.finish_reason = reason

@@ -153,8 +153,11 @@ def take(self: Llama) -> Parts:
     engine = self._running()
     context = engine.context
     with context.lock:
+        engine.sequence.settle()
         tokens = list(engine.sequence.tokens)
-        logits = array.array("f", context.logits() if tokens and context.has_outputs else ())
+        logits = array.array(
+            "f", context.logits(engine.output) if tokens and context.has_outputs else ()
+        )
         return Parts(
             tokens, logits, context.sequence_state(_SEQUENCE), self._seed, fingerprint(self)
         )

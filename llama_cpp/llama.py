@@ -11,6 +11,7 @@ from llama_cpp import (
     _chat_completion,
     _completion,
     _embedding,
+    _generate,
     _loading,
     _log,
     _mirror,
@@ -27,7 +28,7 @@ from llama_cpp._namespace import Later, offer
 from llama_cpp._sampler import SamplingParams
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
     from types import TracebackType
 
     from typing_extensions import Self
@@ -480,13 +481,15 @@ class Llama:
     ) -> Iterator[str]: ...
 
     @overload
-    def generate(self, tokens: Sequence[int], *args: Any, **kwargs: Any) -> Iterator[int]: ...
+    def generate(
+        self, tokens: Sequence[int], *args: Any, **kwargs: Any
+    ) -> Generator[int, Sequence[int] | None, None]: ...
 
     def generate(self, tokens: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Generate from token ids, or from a text.
 
         Args:
-            tokens: ids, for :func:`llama_cpp._completion.generate`, which yields the ids that
+            tokens: ids, for :func:`llama_cpp._generate.generate`, which yields the ids that
                 follow; or a text (``prompt`` is another name for it), for
                 :func:`llama_cpp._session.generate_text`, which returns the text that follows.
             args: the arguments of that one.
@@ -496,11 +499,13 @@ class Llama:
             tokens = kwargs.pop("prompt")
         if isinstance(tokens, str):
             return _session.generate_text(self, tokens, *args, **kwargs)
-        return _completion.generate(self, tokens, *args, **kwargs)
+        return _generate.generate(self, tokens, *args, **kwargs)
 
-    generate.__wrapped__ = _completion.generate  # type: ignore[attr-defined]
+    generate.__wrapped__ = _generate.generate  # type: ignore[attr-defined]
 
-    eval = _completion.eval_tokens
+    eval = _generate.eval_tokens
+    sample = _generate.sample
+    _last_sampler: _generate.LastSampler | None = None
     generate_stream = _session.generate_stream
 
     if TYPE_CHECKING:
