@@ -202,6 +202,7 @@ class Llama:
         self._defaults = SamplingParams(seed=seed, penalty_last_n=last_n_tokens_size)
         self._engine: Engine | None = None
         self._loras = _adapters.Loras()
+        self._views = _mirror.Views()
         self._control_vectors: tuple[ControlVector, ...] = ()
         if kwargs:
             _log.LOGGER.info("Llama(…) ignored %s", ", ".join(sorted(kwargs)))
@@ -318,6 +319,9 @@ class Llama:
 
     model = property(_mirror.model)
     ctx = property(_mirror.ctx)
+    _model = property(_mirror.model_view)
+    _ctx = property(_mirror.context_view)
+    _batch = property(_mirror.batch_view)
     model_params = property(_mirror.model_params)
     context_params = property(_mirror.context_params)
     n_batch = property(_mirror.n_batch)
