@@ -65,6 +65,7 @@ class Validator:
     def __init__(self, document: Document) -> None:
         """Follow the references of this document."""
         self._document = document
+        self._enums: dict[str, frozenset[str]] = {}
 
     def fits(self, value: Any, place: Place) -> bool:
         """Return whether a value fits a place.
@@ -80,7 +81,7 @@ class Validator:
             return False
         if "const" in schema and canonical(schema["const"]) != canonical(value):
             return False
-        if "enum" in schema and canonical(value) not in map(canonical, schema["enum"]):
+        if "enum" in schema and canonical(value) not in self._listed(place):
             return False
         if canonical(value) in map(canonical, schema.get(EXCLUDED, ())):
             return False
@@ -94,6 +95,11 @@ class Validator:
             "object": self._fits_object,
         }
         return kind not in judges or judges[kind](value, place)
+
+    def _listed(self, place: Place) -> frozenset[str]:
+        if place.path not in self._enums:
+            self._enums[place.path] = frozenset(map(canonical, place.schema["enum"]))
+        return self._enums[place.path]
 
     def _fits_in_place(self, value: Any, place: Place) -> bool:
         schema = place.schema
