@@ -139,8 +139,8 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         return changed
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
-        """Let templates append to lists, which some models' do; other changes stay forbidden."""
-        return (type(obj) is list and attr == "append") or super().is_safe_attribute(
+        """Let templates use a list as a queue, which some models' do; other changes stay forbidden."""
+        return (type(obj) is list and attr in {"append", "pop"}) or super().is_safe_attribute(
             obj, attr, value
         )
 
