@@ -32,25 +32,44 @@ if TYPE_CHECKING:
         set_verbose,
         suppress_stdout_stderr,
     )
+    from llama_cpp._processors import (
+        LogitsProcessorList,
+        MinTokensLogitsProcessor,
+        StoppingCriteriaList,
+    )
     from llama_cpp._remote import add_rpc_servers, devices
     from llama_cpp._sampler import SamplingParams
+    from llama_cpp._state import LlamaState
+    from llama_cpp.config import LlamaConfig
     from llama_cpp.llama import Llama
+    from llama_cpp.llama_cache import BaseLlamaCache, LlamaCache, LlamaDiskCache, LlamaRAMCache
     from llama_cpp.llama_cpp import *  # noqa: F403 - what __getattr__ gives
+    from llama_cpp.llama_grammar import LlamaGrammar
     from llama_cpp.llama_speculative import LlamaDraftModel
     from llama_cpp.llama_tokenizer import BaseLlamaTokenizer, LlamaTokenizer
     from llama_cpp.llama_types import *  # noqa: F403
 
 __all__ = [
+    "BaseLlamaCache",
     "BaseLlamaTokenizer",
     "BuildInfo",
     "Device",
     "GenerationError",
     "Llama",
+    "LlamaCache",
+    "LlamaConfig",
+    "LlamaDiskCache",
     "LlamaDraftModel",
     "LlamaError",
+    "LlamaGrammar",
+    "LlamaRAMCache",
+    "LlamaState",
     "LlamaTokenizer",
+    "LogitsProcessorList",
+    "MinTokensLogitsProcessor",
     "ModelLoadError",
     "SamplingParams",
+    "StoppingCriteriaList",
     "ValidationError",
     "__version__",
     "add_rpc_servers",
@@ -89,9 +108,14 @@ _NAMES = {
         "set_verbose",
         "suppress_stdout_stderr",
     ),
+    "_processors": ("LogitsProcessorList", "MinTokensLogitsProcessor", "StoppingCriteriaList"),
     "_remote": ("add_rpc_servers", "devices"),
     "_sampler": ("SamplingParams",),
+    "_state": ("LlamaState",),
+    "config": ("LlamaConfig",),
     "llama": ("Llama",),
+    "llama_cache": ("BaseLlamaCache", "LlamaCache", "LlamaDiskCache", "LlamaRAMCache"),
+    "llama_grammar": ("LlamaGrammar",),
     "llama_speculative": ("LlamaDraftModel",),
     "llama_tokenizer": ("BaseLlamaTokenizer", "LlamaTokenizer"),
     "llama_types": (
@@ -156,11 +180,17 @@ _HOMES = {name: module for module, names in _NAMES.items() for name in names}
 
 _MODULES = frozenset(
     {
+        "_internals",
+        "config",
         "llama",
+        "llama_cache",
+        "llama_chat_format",
         "llama_cpp",
+        "llama_grammar",
         "llama_speculative",
         "llama_tokenizer",
         "llama_types",
+        "mtmd_cpp",
     }
 )
 

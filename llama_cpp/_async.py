@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 from weakref import WeakKeyDictionary
 
-from llama_cpp._errors import GenerationError
-from llama_cpp._loop_stream import Channel, LoopStream
+from llama_cpp._loop_stream import call
+from llama_cpp._loop_stream import stream as stream_in_thread
 from llama_cpp._session import DEFAULT_MAX_TOKENS, generate_stream
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Iterator, Sequence
 
     from typing_extensions import Self
 
     from llama_cpp._sampler import SamplingParams
     from llama_cpp.llama import Llama
-
-T = TypeVar("T")
+    from llama_cpp.llama_grammar import LlamaGrammar
 
 # One thread per object: calls on it queue up there in their order, and hold up nobody else's.
 _threads: WeakKeyDictionary[Llama, ThreadPoolExecutor] = WeakKeyDictionary()
@@ -36,6 +34,7 @@ async def generate_async(
     stream: Literal[False] = ...,
     reset_kv_cache: bool = ...,
     stop: str | Sequence[str] | None = ...,
+    grammar: LlamaGrammar | str | None = ...,
 ) -> str: ...
 
 
@@ -49,6 +48,7 @@ async def generate_async(
     stream: Literal[True],
     reset_kv_cache: bool = ...,
     stop: str | Sequence[str] | None = ...,
+    grammar: LlamaGrammar | str | None = ...,
 ) -> AsyncIterator[str]: ...
 
 
@@ -60,6 +60,7 @@ async def generate_async(
     stream: bool = False,
     reset_kv_cache: bool = True,
     stop: str | Sequence[str] | None = None,
+    grammar: LlamaGrammar | str | None = None,
 ) -> str | AsyncIterator[str]:
     """Return the text that follows a prompt, without blocking the event loop.
 
@@ -73,6 +74,7 @@ async def generate_async(
         stream: return an async iterator over the parts of the text as they are made.
         reset_kv_cache: False goes on after what is in memory.
         stop: strings that end the answer; they are not part of it.
+        grammar: a :class:`llama_cpp.LlamaGrammar` or its text, which the whole answer matches.
 
     Returns:
         The answer without the prompt, or an async iterator of its parts.
@@ -83,11 +85,11 @@ async def generate_async(
     """
 
     def parts() -> Iterator[str]:
-        return generate_stream(self, prompt, max_tokens, sampling, reset_kv_cache, stop)
+        return generate_stream(self, prompt, max_tokens, sampling, reset_kv_cache, stop, grammar)
 
     if stream:
-        return _stream(self, parts)
-    return await _call(self, lambda: "".join(parts()))
+        return await stream_in_thread(_executor(self), _Work(self), parts)
+    return await call(_executor(self), _Work(self), lambda: "".join(parts()))
 
 
 async def create_chat_completion_async(self: Llama, messages: Any, **arguments: Any) -> Any:
@@ -109,8 +111,14 @@ async def create_chat_completion_async(self: Llama, messages: Any, **arguments: 
     """
     llm: Any = self
     if arguments.get("stream"):
-        return _stream(self, lambda: llm.create_chat_completion(messages, **arguments))
-    return await _call(self, lambda: llm.create_chat_completion(messages, **arguments))
+        return await stream_in_thread(
+            _executor(self),
+            _Work(self),
+            lambda: llm.create_chat_completion(messages, **arguments),
+        )
+    return await call(
+        _executor(self), _Work(self), lambda: llm.create_chat_completion(messages, **arguments)
+    )
 
 
 async def create_embedding_async(self: Llama, input: Any, **arguments: Any) -> Any:  # noqa: A002
@@ -129,7 +137,9 @@ async def create_embedding_async(self: Llama, input: Any, **arguments: Any) -> A
         GenerationError: llama.cpp failed.
     """
     llm: Any = self
-    return await _call(self, lambda: llm.create_embedding(input, **arguments))
+    return await call(
+        _executor(self), _Work(self), lambda: llm.create_embedding(input, **arguments)
+    )
 
 
 class _Work:
@@ -167,41 +177,3 @@ def _executor(self: Llama) -> ThreadPoolExecutor:
         if found is None:
             found = _threads[self] = ThreadPoolExecutor(1, thread_name_prefix="llama_cpp async")
         return found
-
-
-async def _call(self: Llama, function: Callable[[], T]) -> T:
-    """Return what ``function`` does in the object's thread."""
-    work = _Work(self)
-
-    def run() -> T:
-        with work:
-            if work.cancelled:
-                raise GenerationError("the call was cancelled before it began")
-            return function()
-
-    future = asyncio.get_running_loop().run_in_executor(_executor(self), run)
-    try:
-        return await future
-    except asyncio.CancelledError:
-        work.cancel()
-        raise
-
-
-def _stream(self: Llama, parts: Callable[[], Iterator[T]]) -> LoopStream[T]:
-    """Return what ``parts`` yields in the object's thread."""
-    work = _Work(self)
-    channel: Channel[T] = Channel(asyncio.get_running_loop())
-
-    def run() -> None:
-        error: BaseException | None = None
-        try:
-            with work:
-                if not work.cancelled:
-                    for part in parts():
-                        channel.put(part)
-        except BaseException as raised:  # noqa: BLE001 - the consumer raises it
-            error = raised
-        channel.finish(error)
-
-    _executor(self).submit(run)
-    return LoopStream(channel, work.cancel)

@@ -234,7 +234,7 @@ class Worker:
     def _start(self, slot: Slot, job: Job, running: Sequence[Slot]) -> bool:
         """Settle what of a job's tokens is in memory already; return False to wait for more."""
         try:
-            job.begin(self.context)
+            job.begin(self.context, self._room)
         except Exception as error:  # noqa: BLE001 - the request's own
             self._finish(slot, job, error)
             return False

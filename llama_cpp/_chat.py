@@ -7,13 +7,13 @@ to :meth:`ChatRequest.chunks`.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from llama_cpp import _chat_formats, _chat_messages, _tools
+from llama_cpp import _chat_formats, _chat_messages, _response_format, _tools
+from llama_cpp._chat_logprobs import chat_logprobs, joined
 from llama_cpp._errors import ValidationError
 from llama_cpp._tool_calls import Delta, reader
 
@@ -87,7 +87,7 @@ class ChatRequest:
                 {
                     "index": choice["index"],
                     "message": message,
-                    "logprobs": chat_logprobs(choice["logprobs"]),
+                    "logprobs": chat_logprobs(choice["logprobs"], self.logprobs),
                     "finish_reason": self._finish(choice["finish_reason"], called=bool(calls)),
                 }
             )
@@ -152,7 +152,8 @@ class _Stream:
 
     def parts(self, choice: Mapping[str, Any]) -> Iterator[Json]:
         """Yield what a chunk of the completion adds."""
-        self._logprobs = _joined(self._logprobs, chat_logprobs(choice.get("logprobs")))
+        logprobs = chat_logprobs(choice.get("logprobs"), self._request.logprobs)
+        self._logprobs = joined(self._logprobs, logprobs)
         deltas = self._reader.push(choice["text"])
         if choice["finish_reason"] is not None:
             deltas += self._reader.flush()
@@ -240,13 +241,15 @@ def prepare(
     source = getattr(formatter, "source", None)
     source = source if isinstance(source, str) else ""
     family = _tools.family_of(source)
-    response = formatter(**_variables(messages, called, source, template_variables))
+    response = _formatted(
+        formatter, _variables(messages, called, source, template_variables), ours=bool(source)
+    )
     return ChatRequest(
         prompt=response.prompt + called.prefill(family),
         added_special=response.added_special,
         stop=_stops(response.stop, stop),
         stopping_criteria=response.stopping_criteria,
-        grammar=_grammar(grammar, response_format, called, family),
+        grammar=_response_format.grammar_of(grammar, response_format, called, family),
         logprobs=_top(logprobs, top_logprobs),
         tools=called,
         family=family,
@@ -278,6 +281,22 @@ def formatter_of(llm: Llama, *, tools: bool) -> Formatter:
     return _chat_formats.of_model(llm.metadata, vocabulary, name, tools=tools)
 
 
+def _formatted(formatter: Formatter, variables: Json, *, ours: bool) -> ChatFormatterResponse:
+    """Return the prompt; where a template takes no system message, the user says it, as in llama.cpp."""
+    try:
+        return formatter(**variables)
+    except ValidationError:
+        conversation = _chat_messages.Conversation(variables["messages"]) if ours else None
+        without = None if conversation is None else conversation.without_system()
+        if without is None:
+            raise
+        try:
+            return formatter(**{**variables, "messages": without.messages})
+        except ValidationError:
+            pass
+        raise
+
+
 def _variables(
     messages: object, called: Tools, source: str, more: Mapping[str, object] | None
 ) -> Json:
@@ -291,60 +310,13 @@ def _variables(
     if not _tools.knows_tools(source):
         if called.choice != "none" or any(m.get("tool_calls") for m in conversation.messages):
             conversation = _tools.in_words(conversation, called)
-    elif called.choice != "none":
+        return {"messages": conversation.messages, **variables}
+    if "tool_calls" not in source:
+        conversation = _tools.calls_in_words(conversation)
+    if called.choice != "none":
         variables["tools"] = list(called.tools)
         variables["declarations"] = _tools.declarations(called)
     return {"messages": conversation.messages, **variables}
-
-
-def _grammar(grammar: Grammar, response_format: object, called: Tools, family: Family) -> Grammar:
-    """Return the one grammar of an answer."""
-    schema = _schema(response_format)
-    if schema is not None and grammar is not None:
-        raise ValidationError("give a grammar or a response_format of JSON, not both")
-    forced = called.answer_schema(family)
-    if forced is not None:
-        if grammar is not None:
-            raise ValidationError("give a grammar or a tool_choice that forces a call, not both")
-        schema = forced
-    if schema is None:
-        return grammar
-    from llama_cpp.llama_grammar import (  # type: ignore[import-not-found, unused-ignore] # noqa: PLC0415 - only needed here
-        LlamaGrammar,
-    )
-
-    return LlamaGrammar.from_json_schema(json.dumps(schema), verbose=False)
-
-
-def _schema(response_format: object) -> Json | None:
-    """Return the JSON schema that a response format asks for; None for text."""
-    if response_format is None:
-        return None
-    kind = response_format.get("type") if isinstance(response_format, Mapping) else None
-    if not isinstance(response_format, Mapping) or kind not in {
-        "text",
-        "json_object",
-        "json_schema",
-    }:
-        raise ValidationError(
-            f'response_format is {response_format!r}; choose {{"type": "text"}}, '
-            '{"type": "json_object"} or {"type": "json_schema", "json_schema": {"schema": …}}'
-        )
-    if kind == "text":
-        return None
-    schema = response_format.get("schema")
-    if kind == "json_schema":
-        inner = response_format.get("json_schema")
-        schema = inner.get("schema") if isinstance(inner, Mapping) else schema
-        if schema is None:
-            raise ValidationError(
-                'response_format has no schema; give {"json_schema": {"schema": …}}'
-            )
-    if schema is None:
-        return {"type": "object"}
-    if not isinstance(schema, (Mapping, bool)):
-        raise ValidationError(f"response_format has schema {schema!r}; it must be a JSON schema")
-    return schema  # type: ignore[return-value]
 
 
 def _top(logprobs: object, top_logprobs: object) -> int | None:
@@ -385,37 +357,3 @@ def _whole_calls(deltas: Iterable[Delta]) -> list[Json]:
 
 def _call_id() -> str:
     return f"call_{os.urandom(12).hex()}"
-
-
-def chat_logprobs(logprobs: Mapping[str, Any] | None) -> Json | None:
-    """Return a completion's log probabilities in the shape of a chat's."""
-    if logprobs is None:
-        return None
-    tops = logprobs.get("top_logprobs") or [None] * len(logprobs["tokens"])
-    return {
-        "content": [
-            {
-                **_token(text, value),
-                "top_logprobs": [
-                    _token(other, its)
-                    for other, its in sorted((top or {}).items(), key=lambda pair: -pair[1])
-                ],
-            }
-            for text, value, top in zip(logprobs["tokens"], logprobs["token_logprobs"], tops)
-        ],
-        "refusal": None,
-    }
-
-
-def _token(text: str, logprob: float | None) -> Json:
-    return {
-        "token": text,
-        "logprob": -9999.0 if logprob is None else float(logprob),
-        "bytes": list(text.encode("utf-8", "surrogatepass")),
-    }
-
-
-def _joined(before: Json | None, after: Json | None) -> Json | None:
-    if before is None or after is None:
-        return after if before is None else before
-    return {**after, "content": [*before["content"], *after["content"]]}

@@ -168,6 +168,19 @@ def guess(metadata: Mapping[str, str]) -> str | None:
     return None
 
 
+def default_name(metadata: Mapping[str, str]) -> str:
+    """Return the name of the chat format that a model has where none is asked for.
+
+    Args:
+        metadata: the model file's key-value pairs.
+
+    Returns:
+        "chat_template.default" where the file has a template, else "llama-2", as llama-cpp-python
+        documents it.
+    """
+    return "llama-2" if from_metadata(metadata) is None else "chat_template.default"
+
+
 def of_model(
     metadata: Mapping[str, str], vocabulary: Vocabulary, name: str | None, *, tools: bool
 ) -> TemplateFormatter | TextFormat:
@@ -187,5 +200,5 @@ def of_model(
     source = from_metadata(metadata, "tool_use") if tools and asked in {None, "default"} else None
     source = source or from_metadata(metadata, asked) or from_metadata(metadata)
     if source is None:
-        return text_formats()["llama-2"]
+        return text_formats()[default_name(metadata)]
     return TemplateFormatter(source, SpecialTexts.of(vocabulary))

@@ -54,6 +54,21 @@ class Conversation(NamedTuple):
         """The messages that are no system messages."""
         return [m for m in self.messages if m["role"] not in _SYSTEM]
 
+    def without_system(self) -> Conversation | None:
+        """Return the conversation with the system's words in front of the user's first ones.
+
+        Returns:
+            None where there is no system message, or no user to say it.
+        """
+        turns = self.turns
+        said = self.system
+        for index, message in enumerate(turns):
+            if said and message["role"] == "user":
+                text = f"{said}\n\n{message['content']}"
+                turns[index] = {**message, "content": text}
+                return Conversation(turns)
+        return None
+
     def with_system(self, text: str) -> Conversation:
         """Return the conversation with ``text`` added to what the system says first."""
         if self.messages and self.messages[0]["role"] in _SYSTEM:

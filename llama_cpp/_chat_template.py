@@ -60,12 +60,13 @@ class ChatTemplate:
         from llama_cpp._template_bounds import bounded  # noqa: PLC0415 - imports jinja2
 
         parts = []
+        size = 0
         try:
             with bounded() as budget:
                 for part in self._template.generate(variables):
-                    budget.make(len(part))
                     parts.append(part)
-                budget.make(sum(map(len, parts)))
+                    size += len(part)
+                    budget.check(size)
         except Exception as error:
             raise _failure(error) from error
         return "".join(parts)

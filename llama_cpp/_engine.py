@@ -185,6 +185,20 @@ class CachedSequence:
         self._media[len(self._tokens)] = span
         self.extend(entries)
 
+    def settled(self) -> tuple[list[int], dict[int, MediaSpan]]:
+        """Return the tokens in memory, and the media among them by position; nothing is unsure then."""
+        self.settle()
+        if self._unsure:
+            self.clear()
+        return list(self._tokens), dict(self._media)
+
+    def restore(self, tokens: Sequence[int], media: Mapping[int, MediaSpan]) -> None:
+        """Note that a state was loaded into the context: these tokens, with these media."""
+        self._tokens = list(tokens)
+        self._media = dict(media)
+        self._ahead = []
+        self._unsure = False
+
     def _before_other_media(self, shared: int, media: Mapping[int, MediaSpan] | None) -> int:
         """Return where sharing ends: never within media, nor behind media that only look alike."""
         for at, span in self._media.items():
@@ -243,6 +257,11 @@ class Answer:
         elif self.n_tokens >= self._limit:
             text += self.finish("length")
         return text
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a stop string ended it."""
+        return self._text.stopped
 
     def finish(self, reason: FinishReason) -> str:
         """End it; return the text that was held back."""

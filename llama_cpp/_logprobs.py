@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from llama_cpp._text import PieceTable
+    from llama_cpp._vocabulary import Vocabulary
     from llama_cpp.llama_types import CompletionLogprobs
 
 _Utf8Decoder = getincrementaldecoder("utf-8")
@@ -75,9 +75,19 @@ def logprobs(
 class Scores:
     """The scored tokens of one text, handed out together with the parts of that text."""
 
-    def __init__(self, pieces: PieceTable, count: int, *, start: int = 0) -> None:
-        """Start at character ``start``, with the ``count`` likeliest of each place."""
-        self._pieces = pieces
+    def __init__(
+        self, vocabulary: Vocabulary, count: int, *, start: int = 0, special: bool = False
+    ) -> None:
+        """Start a text.
+
+        Args:
+            vocabulary: of the model.
+            count: how many of the likeliest tokens of each place to tell.
+            start: where the text begins, in characters.
+            special: whether control tokens are spelled out in it.
+        """
+        self._pieces = vocabulary.special_pieces if special else vocabulary.pieces
+        self._spelling = vocabulary.special_pieces
         self._count = count
         self._decoder = _Utf8Decoder("replace")
         self._end = start
@@ -92,7 +102,7 @@ class Scores:
         self, token: int, logprob: float | None, top: tuple[tuple[int, float], ...] = ()
     ) -> None:
         """Take the next token."""
-        self._waiting.append(Scored(token, logprob, top, self._end))
+        self._waiting.append(Scored(token, logprob, top, max(0, self._end)))
         self._end += len(self._decoder.decode(self._pieces[token].data))
 
     def until(self, end: int | None) -> list[Scored]:
@@ -129,16 +139,28 @@ class Scores:
         return result
 
     def _spell(self, token: int) -> str:
-        data, text, _ = self._pieces[token]
+        data, text, _ = self._spelling[token]
         return "bytes:" + "".join(f"\\x{byte:02x}" for byte in data) if text is None else text
 
 
 class PromptScores(Scores):
     """The scored tokens of a prompt, whose logits come in parts."""
 
-    def __init__(self, pieces: PieceTable, count: int, prompt: Sequence[int], skipped: int) -> None:
-        """Score ``prompt`` but for its first ``skipped`` tokens, which are no text."""
-        super().__init__(pieces, count)
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        count: int,
+        prompt: Sequence[int],
+        *,
+        skipped: int = 0,
+        start: int = 0,
+        special: bool = False,
+    ) -> None:
+        """Score ``prompt`` but for its first ``skipped`` tokens, which are no text.
+
+        ``start`` is -1 where the tokenizer has put a space in front of the text.
+        """
+        super().__init__(vocabulary, count, start=start, special=special)
         self._prompt = prompt
         self._skipped = skipped
         self._seen = 0

@@ -1,14 +1,30 @@
-"""What threads produce, as an async iterator."""
+"""Work in threads for an event loop: results to await, items as an async iterator."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from llama_cpp._errors import GenerationError
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from concurrent.futures import Executor
+    from contextlib import AbstractContextManager
+    from typing import Protocol
 
     from typing_extensions import Self
+
+    class Work(AbstractContextManager[object], Protocol):
+        """What a thread does for a loop: entered where it begins, left where it ends."""
+
+        @property
+        def cancelled(self) -> bool:
+            """Whether :meth:`cancel` was called."""
+
+        def cancel(self) -> None:
+            """End it wherever it is; called in the loop's thread."""
+
 
 T = TypeVar("T")
 
@@ -76,3 +92,49 @@ class LoopStream(Generic[T]):
         if not self._over:
             self._over = True
             self._cancel()
+
+
+async def call(executor: Executor, work: Work, function: Callable[[], T]) -> T:
+    """Return what ``function`` does in a thread; cancelling the task ends it there."""
+
+    def run() -> T:
+        with work:
+            if work.cancelled:
+                raise GenerationError("the call was cancelled before it began")
+            return function()
+
+    future = asyncio.get_running_loop().run_in_executor(executor, run)
+    try:
+        return await future
+    except asyncio.CancelledError:
+        work.cancel()
+        raise
+
+
+async def stream(executor: Executor, work: Work, parts: Callable[[], Iterator[T]]) -> LoopStream[T]:
+    """Return what ``parts`` yields in a thread; waits until that has begun."""
+    loop = asyncio.get_running_loop()
+    channel: Channel[T] = Channel(loop)
+    begun = asyncio.Event()
+
+    def run() -> None:
+        error: BaseException | None = None
+        try:
+            with work:
+                if not loop.is_closed():
+                    loop.call_soon_threadsafe(begun.set)
+                if not work.cancelled:
+                    for part in parts():
+                        channel.put(part)
+        except BaseException as raised:  # noqa: BLE001 - the consumer raises it
+            error = raised
+        channel.finish(error)
+
+    items = LoopStream(channel, work.cancel)
+    executor.submit(run)
+    try:
+        await begun.wait()
+    except asyncio.CancelledError:
+        await items.aclose()
+        raise
+    return items

@@ -20,11 +20,22 @@ if TYPE_CHECKING:
 
     from llama_cpp import _abi
     from llama_cpp._engine import Engine
+    from llama_cpp._internals import LlamaBatch, LlamaContext, LlamaModel
     from llama_cpp.llama import Llama
     from llama_cpp.llama_tokenizer import LlamaTokenizer
 
     Floats = npt.NDArray[np.float32]
     Ids = npt.NDArray[np.intc]
+
+
+class Views:
+    """The core's objects by llama-cpp-python's internal names, made when they are asked for."""
+
+    def __init__(self) -> None:
+        """Start with none."""
+        self.model: LlamaModel | None = None
+        self.context: LlamaContext | None = None
+        self.batch: LlamaBatch | None = None
 
 
 class TokenCount(int):
@@ -85,6 +96,42 @@ def model(self: Llama) -> int:
 def ctx(self: Llama) -> int:
     """The native ``struct llama_context *`` as a number."""
     return self._running().context.handle.pointer
+
+
+def model_view(self: Llama) -> LlamaModel:
+    """The model by llama-cpp-python's internal names."""
+    if self._views.model is None:
+        from llama_cpp._internals import LlamaModel  # noqa: PLC0415 - few need it
+
+        self._views.model = LlamaModel.view(self._core, verbose=self.verbose)
+    return self._views.model
+
+
+def context_view(self: Llama) -> LlamaContext:
+    """The context by llama-cpp-python's internal names.
+
+    What is changed in its memory from there is computed again when it is needed.
+    """
+    engine = self._running()
+    if self._views.context is None:
+        from llama_cpp._internals import LlamaContext  # noqa: PLC0415 - few need it
+
+        self._views.context = LlamaContext.view(
+            engine.context, model_view(self), verbose=self.verbose, changed=engine.sequence.begin
+        )
+    return self._views.context
+
+
+def batch_view(self: Llama) -> LlamaBatch:
+    """A batch of ``n_batch`` tokens by llama-cpp-python's internal names."""
+    context = self._running().context
+    if self._views.batch is None:
+        from llama_cpp._internals import LlamaBatch  # noqa: PLC0415 - few need it
+
+        self._views.batch = LlamaBatch(
+            n_tokens=context.n_batch, embd=0, n_seq_max=context.n_seq_max, verbose=self.verbose
+        )
+    return self._views.batch
 
 
 def model_params(self: Llama) -> _abi.llama_model_params:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from types import ModuleType
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 
 class Namespace(ModuleType):
@@ -48,3 +52,25 @@ class Later:
         module = importlib.import_module(f"llama_cpp.{self._module}")
         setattr(self._owner, self._name, getattr(module, self._name))
         return getattr(owner if instance is None else instance, self._name)
+
+
+def offer(module: str, homes: Collection[str]) -> None:
+    """Let a module have the package's public names of other modules, resolved when asked for.
+
+    Args:
+        module: the module's ``__name__``; it has no ``__getattr__`` of its own.
+        homes: the modules of the package whose public names it has, too.
+    """
+    package, target = sys.modules["llama_cpp"], sys.modules[module]
+    own = vars(target)
+    names = [name for name, home in package._HOMES.items() if home in homes]  # noqa: SLF001
+
+    def resolve(name: str) -> object:
+        if name not in names:
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        own[name] = value = getattr(package, name)
+        return value
+
+    own["__getattr__"] = resolve
+    own["__dir__"] = lambda: sorted({*own, *names})
+    target.__class__ = Namespace

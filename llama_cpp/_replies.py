@@ -42,13 +42,23 @@ R = TypeVar("R")
 
 
 class ThreadStream(Generic[T]):
-    """An answer's items for a thread; leaving the loop, :meth:`close` and collection cancel it."""
+    """An answer's items for a thread; leaving the loop, :meth:`close` and collection cancel it.
 
-    def __init__(self, queue: SimpleQueue[tuple[T] | BaseException | None]) -> None:
-        """Read from ``queue``."""
+    Attributes:
+        job: what is computed.
+    """
+
+    def __init__(
+        self,
+        queue: SimpleQueue[tuple[T] | BaseException | None],
+        job: Job,
+        cancel: Callable[[Job], object],
+    ) -> None:
+        """Read from ``queue``; ``cancel`` is called when nobody wants more."""
+        self.job = job
         self._queue = queue
         self._over = False
-        self._cancel: Callable[[], object] = _nothing
+        self._cancel = cancel
 
     def __iter__(self) -> Self:
         """Return itself."""
@@ -66,15 +76,11 @@ class ThreadStream(Generic[T]):
             raise StopIteration
         raise entry
 
-    def started(self, cancel: Callable[[], object]) -> None:
-        """Learn how to cancel it."""
-        self._cancel = cancel
-
     def close(self) -> None:
         """Cancel it; does nothing once everything has come."""
         if not self._over:
             self._over = True
-            self._cancel()
+            self._cancel(self.job)
 
     def __del__(self) -> None:
         """Cancel what was forgotten."""
@@ -163,8 +169,7 @@ def stream(scheduler: Scheduler, request: Request, form: Format[T, object]) -> T
     place = threading.Event()
     sink = _Sink(form, lambda item: queue.put((item,)), queue.put)
     job, at_once = scheduler.submit(request, sink, admitted=place.set)
-    items = ThreadStream(queue)
-    items.started(lambda: scheduler.cancel(job))
+    items = ThreadStream(queue, job, scheduler.cancel)
     if not at_once:
         try:
             place.wait()

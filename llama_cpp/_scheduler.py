@@ -56,7 +56,7 @@ class Scheduler:
             ValidationError: an argument is out of range.
             LlamaError: the model does not generate.
         """
-        check_integer("queue_size", queue_size, 1, 2**31 - 1)
+        check_integer("queue_size", queue_size, 1, 2**20)
         check_integer("prompt_part", prompt_part, 1, 2**31 - 1)
         if n_ctx is not None:
             check_integer("n_ctx", n_ctx, 2, 2**31 - 1)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from llama_cpp._engine import Engine
     from llama_cpp.llama import Llama
+    from llama_cpp.llama_grammar import LlamaGrammar
 
 DEFAULT_MAX_TOKENS = 128
 _UNBOUNDED = 2**31 - 1
@@ -33,6 +34,7 @@ def generate_text(
     stream: Literal[False] = ...,
     reset_kv_cache: bool = ...,
     stop: str | Sequence[str] | None = ...,
+    grammar: LlamaGrammar | str | None = ...,
 ) -> str: ...
 
 
@@ -46,6 +48,7 @@ def generate_text(
     stream: Literal[True],
     reset_kv_cache: bool = ...,
     stop: str | Sequence[str] | None = ...,
+    grammar: LlamaGrammar | str | None = ...,
 ) -> Iterator[str]: ...
 
 
@@ -58,6 +61,7 @@ def generate_text(
     stream: bool = ...,
     reset_kv_cache: bool = ...,
     stop: str | Sequence[str] | None = ...,
+    grammar: LlamaGrammar | str | None = ...,
 ) -> str | Iterator[str]: ...
 
 
@@ -69,6 +73,7 @@ def generate_text(
     stream: bool = False,
     reset_kv_cache: bool = True,
     stop: str | Sequence[str] | None = None,
+    grammar: LlamaGrammar | str | None = None,
 ) -> str | Iterator[str]:
     """Return the text that follows a prompt.
 
@@ -80,6 +85,7 @@ def generate_text(
         reset_kv_cache: False puts the prompt after everything that is in memory, the last answer
             included, instead of in its place: a session goes on without computing it again.
         stop: strings that end the answer; they are not part of it.
+        grammar: a :class:`llama_cpp.LlamaGrammar` or its text, which the whole answer matches.
 
     Returns:
         The answer without the prompt, or an iterator of its parts.
@@ -94,9 +100,10 @@ def generate_text(
     answer = Answer(
         self._core.vocabulary.pieces, stops=check_stops(stop), limit=check_limit(max_tokens)
     )
+    rules = check_grammar(grammar)
     if not isinstance(prompt, str):
         raise ValidationError(f"prompt is a {type(prompt).__name__}; give text as str")
-    parts = _parts(self, engine, prompt, params, answer, reset=reset_kv_cache)
+    parts = _parts(self, engine, prompt, params, rules, answer, reset=reset_kv_cache)
     if stream:
         return parts
     with engine.context.lock:
@@ -110,6 +117,7 @@ def generate_stream(
     sampling: SamplingParams | None = None,
     reset_kv_cache: bool = True,
     stop: str | Sequence[str] | None = None,
+    grammar: LlamaGrammar | str | None = None,
 ) -> Iterator[str]:
     """Yield the text that follows a prompt, each part as soon as it is certain.
 
@@ -122,6 +130,7 @@ def generate_stream(
         sampling: how tokens are chosen; None is the object's own default.
         reset_kv_cache: False goes on after what is in memory.
         stop: strings that end the answer; they are not part of it.
+        grammar: a :class:`llama_cpp.LlamaGrammar` or its text, which the whole answer matches.
 
     Raises:
         ValidationError: an argument is out of range, or the prompt does not fit the context.
@@ -135,6 +144,7 @@ def generate_stream(
         stream=True,
         reset_kv_cache=reset_kv_cache,
         stop=stop,
+        grammar=grammar,
     )
 
 
@@ -163,16 +173,36 @@ def check_stops(stop: str | Sequence[str] | None) -> list[str]:
     return stops
 
 
+def check_grammar(grammar: LlamaGrammar | str | None) -> LlamaGrammar | None:
+    """Return a grammar that llama.cpp can use.
+
+    Raises:
+        ValidationError: it is none; the message says where and why.
+    """
+    if grammar is None:
+        return None
+    from llama_cpp.llama_grammar import LlamaGrammar  # noqa: PLC0415 - few use one
+
+    if isinstance(grammar, str):
+        return LlamaGrammar.from_string(grammar)
+    if not isinstance(grammar, LlamaGrammar):
+        raise ValidationError(
+            f"grammar is a {type(grammar).__name__}; give a LlamaGrammar or its text"
+        )
+    return grammar
+
+
 def _parts(
     self: Llama,
     engine: Engine,
     prompt: str,
     params: SamplingParams,
+    grammar: LlamaGrammar | None,
     answer: Answer,
     *,
     reset: bool,
 ) -> Iterator[str]:
-    with Sampler(self._core, params) as sampler:
+    with Sampler(self._core, params, grammar=grammar) as sampler:
         with engine.context.lock:
             before = [] if reset else _memory(engine)
             ids = self.tokenize(prompt, add_bos=not before, special=True)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Literal
 
 from llama_cpp._arguments import check_integer
 from llama_cpp._context import Context
+from llama_cpp._engine import Engine
 from llama_cpp._errors import LlamaError, ValidationError
+from llama_cpp._guest import Guest
 from llama_cpp._scheduler import Scheduler
-from llama_cpp._session import check_limit, check_stops
+from llama_cpp._session import check_grammar, check_limit, check_stops
 from llama_cpp._slot import Request
 from llama_cpp.llama import Llama
 
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from llama_cpp._context import ContextParams
     from llama_cpp._sampler import SamplingParams
     from llama_cpp.config import LlamaConfig
+    from llama_cpp.llama_grammar import LlamaGrammar
 
 # llama.cpp rounds a context's length up to a multiple of this
 _CONTEXT_STEP = 256
@@ -30,6 +34,7 @@ class SharedModel:
 
     Attributes:
         llm: the model's facts, tokens and chat template; its context belongs to the scheduler.
+        threads: where calls of ``Llama``'s API wait for their answers.
         size: requests that are answered at the same time.
     """
 
@@ -50,6 +55,7 @@ class SharedModel:
         """Load it; arguments and errors are those of :class:`llama_cpp.pool.LlamaPool`."""
         check_integer("pool_size", size, 1, 256)
         check_integer("contexts", contexts, 1, size)
+        check_integer("queue_size", queue_size, 1, 2**20)
         if kv_size is not None:
             check_integer("kv_size", kv_size, 1, 2**31 - 1)
         if on_full not in {"wait", "raise"}:
@@ -58,6 +64,8 @@ class SharedModel:
         self._lock = threading.Lock()
         self._embedder: Llama | None = None
         self._scheduler: Scheduler | None = None
+        # as many as may wait and run, and one more that is told that the queue is full
+        self.threads = ThreadPoolExecutor(size + queue_size + 1, "llama_cpp pool call")
         each, more = divmod(size, contexts)
         sequences = [each + (index < more) for index in range(contexts)]
         self.llm = llm = _Shared.__new__(_Shared)
@@ -100,6 +108,7 @@ class SharedModel:
         max_tokens: int | None,
         sampling: SamplingParams | None,
         stop: str | Sequence[str] | None,
+        grammar: LlamaGrammar | str | None,
     ) -> Request:
         """Return what to answer; arguments and errors are those of ``LlamaPool.generate``."""
         llm = self.llm
@@ -112,13 +121,40 @@ class SharedModel:
             sampling=llm._defaults if sampling is None else sampling,  # noqa: SLF001
             stops=check_stops(stop),
             max_tokens=check_limit(max_tokens),
+            grammar=check_grammar(grammar),
         )
+
+    def guest(self) -> Guest:
+        """Return an object for one call of ``Llama``'s API; errors are those of :attr:`scheduler`."""
+        return Guest(self.llm, self.scheduler)
+
+    @property
+    def embedder(self) -> Llama:
+        """An object over the same weights that makes embeddings, made at its first use.
+
+        Raises:
+            LlamaError: it is closed, or llama.cpp cannot make one more context.
+        """
+        context = self.llm._running().context  # noqa: SLF001 - raises once it is closed
+        with self._lock:
+            if self._embedder is None:
+                made = Llama.__new__(Llama)
+                made.__dict__.update(self.llm.__dict__)
+                params = context.params._replace(
+                    n_ctx=self.llm.room, n_seq_max=1, kv_unified=False, embeddings=True
+                )
+                own = Context(context.model, Llama._sequences(made, params))  # noqa: SLF001
+                own.set_adapters(context.adapters)
+                made._engine = Engine(own)  # noqa: SLF001
+                self._embedder = made
+            return self._embedder
 
     def close(self) -> None:
         """End all requests and free everything; does nothing the second time."""
         if self._scheduler is not None:
             self._scheduler.close()
         self.llm.close()
+        self.threads.shutdown(wait=False)
 
 
 class _Shared(Llama):

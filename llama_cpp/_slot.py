@@ -13,7 +13,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Protocol
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from llama_cpp._context import Context
+    from llama_cpp._sampler import Grammar
 
     class Sink(Protocol):
         """Who receives an answer; called by the computing thread, so it must be quick."""
@@ -23,6 +27,16 @@ if TYPE_CHECKING:
 
         def done(self, job: Job, error: BaseException | None) -> None:
             """Learn that nothing more comes; called once."""
+
+    class Watch(Protocol):
+        """Sees each token with the logits that it was chosen from."""
+
+        @property
+        def met(self) -> bool:
+            """Whether the answer is over."""
+
+        def see(self, token: int, logits: NDArray[np.float32]) -> None:
+            """Take a token; the logits are valid during this call."""
 
 
 UNBOUNDED = 2**31 - 1
@@ -39,6 +53,14 @@ class Request(NamedTuple):
     max_tokens: int = UNBOUNDED
     special: bool = False
     """Spell control tokens out."""
+    grammar: Grammar | None = None
+    """What the answer must look like; checked."""
+    sampler: Sampler | None = None
+    """Chooses instead of one made from ``sampling`` and ``grammar``; closed at the end."""
+    answer: Answer | None = None
+    """Takes the tokens instead of one made from ``stops``, ``max_tokens`` and ``special``."""
+    watch: Watch | None = None
+    """Sees each token with its logits, in the computing thread."""
 
 
 class CancelledError(LlamaError):
@@ -83,24 +105,32 @@ class Job:
         self.held: int | None = None
         self.cancelled = threading.Event()
         self.over = False
-        self._sampler: Sampler | None = None
+        self._sampler = request.sampler
         self._sink = sink
 
-    def begin(self, context: Context) -> None:
+    def begin(self, context: Context, room: int) -> None:
         """Make the sampler and the answer; does nothing for a job that was put back.
+
+        Args:
+            context: where it will be computed.
+            room: most tokens of a sequence.
 
         Raises:
             ValidationError: the request cannot be sampled for this model.
         """
-        if self._sampler is not None:
+        if self.answer is not None:
             return
         request = self.request
+        if self._sampler is None:
+            self._sampler = Sampler(
+                context.model, request.sampling, grammar=request.grammar, n_ctx=room
+            )
+        self._sampler.accept(self.tokens)
         vocabulary = context.model.vocabulary
         pieces = vocabulary.special_pieces if request.special else vocabulary.pieces
-        self.answer = Answer(pieces, stops=request.stops, limit=request.max_tokens)
-        self._sampler = Sampler(context.model, request.sampling)
-        if request.sampling.penalizes:
-            self._sampler.accept(self.tokens[-request.sampling.penalty_last_n :])
+        self.answer = request.answer or Answer(
+            pieces, stops=request.stops, limit=request.max_tokens
+        )
 
     def take(self, context: Context, index: int, room: int) -> bool:
         """Choose the next token from an output of the last batch; return whether more are wanted.
@@ -117,7 +147,12 @@ class Job:
         assert sampler is not None
         assert answer is not None
         token = sampler.sample(context, index)
+        watch = self.request.watch
+        if watch is not None:
+            watch.see(token, context.logits_view(index))
         text = answer.push(token)
+        if answer.finish_reason is None and watch is not None and watch.met:
+            text += answer.finish("stop")
         if answer.finish_reason is None:
             full = len(self.tokens) >= room
             self.tokens.append(token)

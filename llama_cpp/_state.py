@@ -13,12 +13,16 @@ import os
 import struct
 import sys
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 from llama_cpp import _abi
+from llama_cpp._engine import MediaSpan
 from llama_cpp._errors import ValidationError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from llama_cpp.llama import Llama
 
     Buffer = bytes | bytearray | memoryview
@@ -30,6 +34,7 @@ _DIGEST_SIZE = 16
 _LONGEST_HEADER = 1 << 20
 _ITEM_SIZE = 4  # of a token, and of a logit
 _SEQUENCE = 0
+_NO_MEDIA: Mapping[int, MediaSpan] = MappingProxyType({})
 
 
 class LlamaState:
@@ -87,6 +92,8 @@ class Parts(NamedTuple):
     native: Buffer
     seed: int
     fingerprint: dict[str, Any]
+    media: Mapping[int, MediaSpan] = _NO_MEDIA
+    """Images and audio among the tokens, by position."""
 
 
 class Header(NamedTuple):
@@ -98,6 +105,12 @@ class Header(NamedTuple):
     size: int
     """Bytes of llama.cpp's own part."""
     seed: int
+    media: Mapping[int, MediaSpan] = _NO_MEDIA
+
+    @property
+    def n_cells(self) -> int:
+        """Places in the context's memory: media may take more of them than positions."""
+        return self.n_tokens + sum(span.n_tokens - span.n_positions for span in self.media.values())
 
 
 def fingerprint(self: Llama) -> dict[str, Any]:
@@ -153,10 +166,12 @@ def take(self: Llama) -> Parts:
     engine = self._running()
     context = engine.context
     with context.lock:
-        tokens = list(engine.sequence.tokens)
-        logits = array.array("f", context.logits() if tokens and context.has_outputs else ())
+        tokens, media = engine.sequence.settled()
+        logits = array.array(
+            "f", context.logits(engine.output) if tokens and context.has_outputs else ()
+        )
         return Parts(
-            tokens, logits, context.sequence_state(_SEQUENCE), self._seed, fingerprint(self)
+            tokens, logits, context.sequence_state(_SEQUENCE), self._seed, fingerprint(self), media
         )
 
 
@@ -168,8 +183,10 @@ def put(self: Llama, parts: Parts) -> None:
             this context. The context is empty then if llama.cpp had begun to read.
     """
     engine = self._running()
-    _check_fits(self, Header(parts.fingerprint, len(parts.tokens), len(parts.logits), 0, 0))
-    self._core.vocabulary.check(parts.tokens)
+    _check_fits(
+        self, Header(parts.fingerprint, len(parts.tokens), len(parts.logits), 0, 0, parts.media)
+    )
+    _check_tokens(self, parts)
     with engine.context.lock:
         engine.reset()
         if not parts.tokens:
@@ -180,9 +197,21 @@ def put(self: Llama, parts: Parts) -> None:
         except BaseException:
             engine.reset()
             raise
-        engine.sequence.extend(parts.tokens)
+        engine.sequence.restore(parts.tokens, parts.media)
         if parts.logits:
+            engine.output = -1
             engine.context.hold_logits(parts.logits)
+
+
+def _check_tokens(self: Llama, parts: Parts) -> None:
+    """Check each id; what stands for an image or audio is negative, and has its place there."""
+    hidden: set[int] = set()
+    for at, span in parts.media.items():
+        hidden.update(range(at, at + span.n_positions))
+    tokens = parts.tokens
+    self._core.vocabulary.check(0 if at in hidden else token for at, token in enumerate(tokens))
+    if any(not 0 <= at < len(tokens) or tokens[at] >= 0 for at in hidden):
+        raise ValidationError("the state is damaged: its media are not where they are said to be")
 
 
 def _check_fits(self: Llama, header: Header) -> None:
@@ -195,10 +224,10 @@ def _check_fits(self: Llama, header: Header) -> None:
                 "load it into an object like the one that made it"
             )
     room = self._running().context.n_ctx_seq
-    if header.n_tokens > room:
+    if header.n_cells > room:
         raise ValidationError(
-            f"this state has {header.n_tokens} tokens, and the context holds {room}: load the "
-            f"model with n_ctx={header.n_tokens} or more"
+            f"this state has {header.n_cells} tokens, and the context holds {room}: load the "
+            f"model with n_ctx={header.n_cells} or more"
         )
     if header.n_logits not in (0, self.n_vocab()):
         raise ValidationError(
@@ -311,6 +340,7 @@ def pack(parts: Parts) -> bytes:
             "n_logits": len(parts.logits),
             "size": len(parts.native),
             "seed": parts.seed,
+            "media": [[at, *span] for at, span in sorted(parts.media.items())],
         },
         separators=(",", ":"),
     ).encode()
@@ -354,6 +384,7 @@ def unpack(data: Buffer, where: str = "the state") -> Parts:
         content[after_logits:],
         header.seed,
         header.fingerprint,
+        header.media,
     )
 
 
@@ -376,10 +407,14 @@ def _header(view: memoryview, where: str) -> tuple[Header, int]:
 
     try:
         fields = json.loads(bytes(view[_PREFIX.size : start]))
-        header = Header(
-            dict(fields["fingerprint"]),
-            *(int(fields[name]) for name in ("n_tokens", "n_logits", "size", "seed")),
+        media = {
+            int(at): MediaSpan(str(key), int(n_tokens), int(n_positions))
+            for at, key, n_tokens, n_positions in fields["media"]
+        }
+        n_tokens, n_logits, size, seed = (
+            int(fields[name]) for name in ("n_tokens", "n_logits", "size", "seed")
         )
+        header = Header(dict(fields["fingerprint"]), n_tokens, n_logits, size, seed, media)
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ValidationError(f"{where} is damaged: its header cannot be read") from error
     if min(header.n_tokens, header.n_logits, header.size) < 0:

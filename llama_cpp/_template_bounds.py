@@ -13,10 +13,12 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime
 from functools import wraps
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import nodes
@@ -28,7 +30,7 @@ from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from jinja2.parser import Parser
     from jinja2.runtime import Context
@@ -37,7 +39,7 @@ LONGEST = 2**24
 """Most characters of one text, and most items of one list."""
 MOST_ITEMS = 2**20
 """Most items of a value, those of its items included."""
-TOTAL = 2**29
+TOTAL = 2**28
 """Most characters and items made in one rendering, together."""
 SECONDS = 5.0
 """Most processor time of one rendering."""
@@ -82,11 +84,16 @@ class Budget:
 
     def make(self, size: int) -> None:
         """Allow ``size`` characters or items more."""
-        if size > LONGEST:
-            raise SecurityError(f"it makes a text or list of {size} parts; {LONGEST} are allowed")
+        self.check(size)
         self.made += size
         if self.made > TOTAL:
             raise SecurityError(f"it makes more than {TOTAL} characters and items in all")
+
+    @staticmethod
+    def check(size: int) -> None:
+        """Allow one text or list of ``size`` characters or items."""
+        if size > LONGEST:
+            raise SecurityError(f"it makes a text or list of {size} parts; {LONGEST} are allowed")
 
 
 _budget: ContextVar[Budget] = ContextVar("budget")
@@ -131,6 +138,12 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         changed.set_environment(self)
         return changed
 
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        """Let templates append to lists, which some models' do; other changes stay forbidden."""
+        return (type(obj) is list and attr == "append") or super().is_safe_attribute(
+            obj, attr, value
+        )
+
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         """Check the size of a result before it is made."""
         budget = _budget.get()
@@ -152,6 +165,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         # the sandbox hands str.format out wrapped
         owner = getattr(getattr(__obj, "__wrapped__", __obj), "__self__", None)
         if isinstance(owner, (str, bytes, int, float)):
+            args = tuple(map(_solid, args))
             _check_growth(getattr(__obj, "__name__", ""), owner, args, kwargs)
         result = super().call(__context, __obj, *args, **kwargs)
         if __obj is dict:
@@ -181,17 +195,27 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         _budget.get().make(weigh(value))
         return value
 
-    def step(self) -> None:
-        """Count one step of a loop."""
-        _budget.get().tick()
+    def weighed(self, value: Any) -> Any:
+        """Check a value that is compared."""
+        if isinstance(value, (list, tuple, dict)):
+            weigh(value)
+        return value
+
+    def step(self, size: int) -> None:
+        """Count one step of a loop that has ``size`` characters of text in it."""
+        budget = _budget.get()
+        budget.tick()
+        budget.make(size)
 
 
 class _Counting(NodeTransformer):
     """Puts the checks where Jinja's compiler has no hook."""
 
     def visit_For(self, node: nodes.For) -> nodes.Node:  # noqa: N802 - Jinja's
+        text = sum(len(data.data) for data in node.find_all(nodes.TemplateData))
         self.generic_visit(node)
-        node.body.insert(0, nodes.ExprStmt(_call("step", []), lineno=node.lineno))
+        step = nodes.ExprStmt(_call("step", [nodes.Const(text)], node.lineno), lineno=node.lineno)
+        node.body.insert(0, step)
         return node
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802 - Jinja's
@@ -205,6 +229,13 @@ class _Counting(NodeTransformer):
             return node
         bounds = [bound or nodes.Const(None) for bound in (part.start, part.stop, part.step)]
         return _call("cut", [node.node, *bounds], node.lineno)
+
+    def visit_Compare(self, node: nodes.Compare) -> nodes.Node:  # noqa: N802 - Jinja's
+        self.generic_visit(node)
+        node.expr = _weighed(node.expr)
+        for operand in node.ops:
+            operand.expr = _weighed(operand.expr)
+        return node
 
     def visit_List(self, node: nodes.List) -> nodes.Node:  # noqa: N802 - Jinja's
         self.generic_visit(node)
@@ -227,6 +258,10 @@ def _call(method: str, arguments: Sequence[nodes.Expr], line: int | None = None)
     )
     call.lineno = line or 0
     return call
+
+
+def _weighed(node: nodes.Expr) -> nodes.Expr:
+    return node if isinstance(node, nodes.Const) else _call("weighed", [node], node.lineno)
 
 
 class IgnoreGenerationTags(Extension):
@@ -273,7 +308,9 @@ def to_json(
 
 def printable(value: object) -> object:
     """Check what is going to be text."""
-    if not isinstance(value, (str, int, float, Undefined)) and value is not None:
+    if isinstance(value, str):
+        _budget.get().make(len(value))
+    elif not isinstance(value, (int, float, Undefined)) and value is not None:
         _budget.get().make(weigh(value))
     return value
 
@@ -316,6 +353,8 @@ def _checked(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         if len(args) > skipped:
             value, rest = args[skipped], args[skipped + 1 :]
             if name not in _SHALLOW and not isinstance(value, str):
+                value = _solid(value)
+                args = (*args[:skipped], value, *rest)
                 budget.make(weigh(value))
             _check_growth(name, value, rest, kwargs)
         result = function(*args, **kwargs)
@@ -324,6 +363,11 @@ def _checked(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         return result
 
     return checked
+
+
+def _solid(value: Any) -> Any:
+    """Return a list of what a filter such as ``map`` gives one by one."""
+    return list(islice(value, MOST_ITEMS)) if isinstance(value, Iterator) else value
 
 
 def _check_growth(name: str, value: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> None:

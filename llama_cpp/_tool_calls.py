@@ -164,10 +164,15 @@ class _Block(NamedTuple):
 
 _BLOCKS = (
     _Block("<tool_call>", "</tool_call>"),
+    _Block("<tool_calls>", "</tool_calls>"),
+    _Block("<TOOLCALL>", "</TOOLCALL>"),
+    _Block("<minimax:tool_call>", "</minimax:tool_call>"),
     _Block("<function=", "</function>"),
     _Block("<|START_OF_FUNCTION_CALL|>", "<|END_OF_FUNCTION_CALL|>"),
     _Block("[TOOL_CALLS]", None),
     _Block("<|python_tag|>", None),
+    _Block("<|tool_call|>", None),
+    _Block("<|function_call|>", None),
 )
 
 
@@ -383,8 +388,14 @@ def block_calls(body: str, opens: str, schemas: Mapping[str, Any]) -> list[Call]
     if opens == "[TOOL_CALLS]":
         parts = [bare_calls(part, schemas) for part in body.split(opens)]
         return [call for calls in parts for call in calls] if all(parts) else []
-    if body.lstrip().startswith("<function="):
-        return _parameter_tags(body, schemas)
+    if opens == "<|tool_call|>":
+        body = body.strip().removesuffix("<|/tool_call|>")
+    for tagged in (_FUNCTION_TAG, _INVOKE_TAG):
+        if tagged.call.match(body) is not None:
+            return _tagged_calls(body, tagged, schemas)
+    name, _, rest = body.strip().partition("<arg_key>")
+    if rest and name.strip() in schemas:
+        return _tagged_call(name, f"<arg_key>{rest}", _ARGUMENT, schemas)
     return bare_calls(body, schemas)
 
 
@@ -461,26 +472,60 @@ def _call(name: str, arguments: str, schemas: Mapping[str, Any]) -> list[Call]:
     return _named(name, arguments.strip() or "{}") if name in schemas else []
 
 
-def _parameter_tags(body: str, schemas: Mapping[str, Any]) -> list[Call]:
-    """Read ``<function=name><parameter=key>value</parameter>…</function>``."""
-    match = re.fullmatch(r"\s*<function=([^>\n]+)>(.*?)</function>\s*", body, re.DOTALL)
-    if match is None or match[1].strip() not in schemas:
-        return []
-    name = match[1].strip()
-    properties = schemas[name].get("properties")
-    properties = properties if isinstance(properties, dict) else {}
-    arguments = {}
-    pattern = r"\s*<parameter=([^>\n]+)>\n?(.*?)\n?</parameter>\s*"
+class _Tags(NamedTuple):
+    """Calls written as tags: the one around a call, with its name, and the ones around values."""
+
+    call: re.Pattern[str]
+    value: re.Pattern[str]
+
+
+_FUNCTION_TAG = _Tags(
+    re.compile(r"\s*<function=([^>\n]+)>(.*?)</function>", re.DOTALL),
+    re.compile(r"\s*<parameter=([^>\n]+)>\n?(.*?)\n?</parameter>", re.DOTALL),
+)
+_INVOKE_TAG = _Tags(
+    re.compile(r'\s*<invoke name="([^">\n]+)">(.*?)</invoke>', re.DOTALL),
+    re.compile(r'\s*<parameter name="([^">\n]+)">\n?(.*?)\n?</parameter>', re.DOTALL),
+)
+_ARGUMENT = re.compile(
+    r"\s*<arg_key>([^<\n]+)</arg_key>\s*<arg_value>\n?(.*?)\n?</arg_value>", re.DOTALL
+)
+
+
+def _tagged_calls(body: str, tags: _Tags, schemas: Mapping[str, Any]) -> list[Call]:
+    """Read calls one after the other; none where there is anything else."""
+    calls: list[Call] = []
     at = 0
-    for parameter in re.finditer(pattern, match[2], re.DOTALL):
-        if parameter.start() != at:
+    while body[at:].strip():
+        tag = tags.call.match(body, at)
+        found = tag and _tagged_call(tag[1], tag[2], tags.value, schemas)
+        if tag is None or not found:
             return []
-        at = parameter.end()
-        key, text = parameter[1].strip(), parameter[2]
-        schema = properties.get(key)
-        kind = schema.get("type") if isinstance(schema, dict) else None
-        arguments[key] = text if kind == "string" else _value(text)
-    return _named(name, arguments) if not match[2][at:].strip() else []
+        calls += found
+        at = tag.end()
+    return calls
+
+
+def _tagged_call(
+    name: str, body: str, value: re.Pattern[str], schemas: Mapping[str, Any]
+) -> list[Call]:
+    """Read the arguments of one call; values are text or JSON, as their schemas say."""
+    name = name.strip()
+    if name not in schemas:
+        return []
+    properties = schemas[name].get("properties")
+    arguments: dict[str, Any] = {}
+    at = 0
+    while body[at:].strip():
+        tag = value.match(body, at)
+        if tag is None:
+            return []
+        key, text = tag[1].strip(), tag[2]
+        schema = properties.get(key) if isinstance(properties, dict) else None
+        is_text = isinstance(schema, dict) and schema.get("type") == "string"
+        arguments[key] = text if is_text else _value(text)
+        at = tag.end()
+    return _named(name, arguments)
 
 
 def _value(text: str) -> Any:

@@ -222,17 +222,27 @@ def _tool(tool: object, where: str) -> Json:
     return copied
 
 
+def calls_in_words(conversation: Conversation) -> Conversation:
+    """Show earlier calls as text, for a template that shows none."""
+    messages = []
+    for message in conversation.messages:
+        calls = message.get("tool_calls")
+        if calls:
+            parts = [message["content"], *map(written, calls)]
+            text = "\n".join(part for part in parts if part)
+            messages.append({"role": "assistant", "content": text})
+        else:
+            messages.append(message)
+    return Conversation(messages)
+
+
 def in_words(conversation: Conversation, tools: Tools) -> Conversation:
     """Tell a model whose template knows no tools about them, and show earlier calls as text."""
     messages = []
-    for message in conversation.messages:
+    for message in calls_in_words(conversation).messages:
         if message["role"] in {"tool", "function"}:
             text = f"<tool_response>\n{message['content']}\n</tool_response>"
             messages.append({"role": "user", "content": text})
-        elif message.get("tool_calls"):
-            calls = "\n".join(map(written, message["tool_calls"]))
-            text = f"{message['content']}\n{calls}" if message["content"] else calls
-            messages.append({"role": "assistant", "content": text})
         else:
             messages.append(message)
     said = Conversation(messages)

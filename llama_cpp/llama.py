@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 import os
-import sys
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from llama_cpp import _NAMES as _PACKAGE
 from llama_cpp import (
     _abi,
     _adapters,
     _chat_completion,
     _completion,
     _embedding,
+    _generate,
     _loading,
     _log,
     _mirror,
@@ -26,11 +24,11 @@ from llama_cpp._context import Context, ContextParams
 from llama_cpp._engine import Engine
 from llama_cpp._errors import LlamaError, ValidationError
 from llama_cpp._model import Model, ModelParams
-from llama_cpp._namespace import Later, Namespace
+from llama_cpp._namespace import Later, offer
 from llama_cpp._sampler import SamplingParams
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
     from types import TracebackType
 
     from typing_extensions import Self
@@ -38,7 +36,15 @@ if TYPE_CHECKING:
     from llama_cpp import _async
     from llama_cpp._adapters import ControlVector
     from llama_cpp._loading import Paths
+
+    # what offer() gives at the end
+    from llama_cpp._processors import *  # noqa: F403
+    from llama_cpp._state import *  # noqa: F403
     from llama_cpp.config import LlamaConfig
+    from llama_cpp.llama_cache import *  # noqa: F403
+    from llama_cpp.llama_grammar import *  # noqa: F403
+    from llama_cpp.llama_tokenizer import *  # noqa: F403
+    from llama_cpp.llama_types import *  # noqa: F403
 
 # Sequences per embedding call: enough to fill n_batch with short texts.
 _EMBEDDING_SEQUENCES = 32
@@ -196,6 +202,7 @@ class Llama:
         self._defaults = SamplingParams(seed=seed, penalty_last_n=last_n_tokens_size)
         self._engine: Engine | None = None
         self._loras = _adapters.Loras()
+        self._views = _mirror.Views()
         self._control_vectors: tuple[ControlVector, ...] = ()
         if kwargs:
             _log.LOGGER.info("Llama(…) ignored %s", ", ".join(sorted(kwargs)))
@@ -312,6 +319,9 @@ class Llama:
 
     model = property(_mirror.model)
     ctx = property(_mirror.ctx)
+    _model = property(_mirror.model_view)
+    _ctx = property(_mirror.context_view)
+    _batch = property(_mirror.batch_view)
     model_params = property(_mirror.model_params)
     context_params = property(_mirror.context_params)
     n_batch = property(_mirror.n_batch)
@@ -475,13 +485,15 @@ class Llama:
     ) -> Iterator[str]: ...
 
     @overload
-    def generate(self, tokens: Sequence[int], *args: Any, **kwargs: Any) -> Iterator[int]: ...
+    def generate(
+        self, tokens: Sequence[int], *args: Any, **kwargs: Any
+    ) -> Generator[int, Sequence[int] | None, None]: ...
 
     def generate(self, tokens: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Generate from token ids, or from a text.
 
         Args:
-            tokens: ids, for :func:`llama_cpp._completion.generate`, which yields the ids that
+            tokens: ids, for :func:`llama_cpp._generate.generate`, which yields the ids that
                 follow; or a text (``prompt`` is another name for it), for
                 :func:`llama_cpp._session.generate_text`, which returns the text that follows.
             args: the arguments of that one.
@@ -491,11 +503,13 @@ class Llama:
             tokens = kwargs.pop("prompt")
         if isinstance(tokens, str):
             return _session.generate_text(self, tokens, *args, **kwargs)
-        return _completion.generate(self, tokens, *args, **kwargs)
+        return _generate.generate(self, tokens, *args, **kwargs)
 
-    generate.__wrapped__ = _completion.generate  # type: ignore[attr-defined]
+    generate.__wrapped__ = _generate.generate  # type: ignore[attr-defined]
 
-    eval = _completion.eval_tokens
+    eval = _generate.eval_tokens
+    sample = _generate.sample
+    _last_sampler: _generate.LastSampler | None = None
     generate_stream = _session.generate_stream
 
     if TYPE_CHECKING:
@@ -541,32 +555,19 @@ def _utf8(text: bytes | str) -> bytes:
     raise ValidationError(f"expected text as str or bytes, not {type(text).__name__}")
 
 
-# what this module has been a place to import from
-_HOMES = {
-    "_log": ("set_verbose", "suppress_stdout_stderr"),
-    "_processors": ("LogitsProcessorList", "MinTokensLogitsProcessor", "StoppingCriteriaList"),
-    "_state": ("LlamaState",),
-    "llama_cache": ("BaseLlamaCache", "LlamaCache", "LlamaDiskCache", "LlamaRAMCache"),
-    "llama_grammar": ("LlamaGrammar",),
-    "llama_speculative": ("LlamaDraftModel",),
-    "llama_tokenizer": ("BaseLlamaTokenizer", "LlamaTokenizer"),
-    "llama_types": _PACKAGE["llama_types"],
-}
-_HOME = {name: module for module, names in _HOMES.items() for name in names}
-
-
-def __getattr__(name: str) -> object:
-    """Import what this module is a place to import from, when it is first asked for."""
-    if name not in _HOME:
-        raise AttributeError(f"module 'llama_cpp.llama' has no attribute {name!r}")
-    value: object = getattr(importlib.import_module(f"llama_cpp.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    """List the public names."""
-    return sorted({*globals(), *_HOME})
-
-
-sys.modules[__name__].__class__ = Namespace
+# names that callers import from here
+offer(
+    __name__,
+    frozenset(
+        {
+            "_log",
+            "_processors",
+            "_state",
+            "llama_cache",
+            "llama_grammar",
+            "llama_speculative",
+            "llama_tokenizer",
+            "llama_types",
+        }
+    ),
+)

@@ -7,7 +7,6 @@ go on from is the object's to check (:meth:`llama_cpp.Llama.load_state`).
 from __future__ import annotations
 
 import array
-import importlib
 import os
 import struct
 import sys
@@ -17,11 +16,10 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llama_cpp import _NAMES as _PACKAGE
 from llama_cpp._arguments import check_integer
 from llama_cpp._engine import shared_length
 from llama_cpp._errors import ValidationError
-from llama_cpp._namespace import Namespace
+from llama_cpp._namespace import offer
 from llama_cpp._state import LlamaState, write_atomically
 
 if TYPE_CHECKING:
@@ -335,21 +333,5 @@ def _key(path: Path, head: bytes, read: Callable[[int], bytes]) -> tuple[int, ..
     return tuple(tokens)
 
 
-# -- names that this module has been a place to import from --------------------------------------
-
-
-def __getattr__(name: str) -> object:
-    """Import a type of the API when it is first asked for."""
-    if name not in _PACKAGE["llama_types"]:
-        raise AttributeError(f"module 'llama_cpp.llama_cache' has no attribute {name!r}")
-    value: object = getattr(importlib.import_module("llama_cpp.llama_types"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    """List the public names."""
-    return sorted({*globals(), *_PACKAGE["llama_types"]})
-
-
-sys.modules[__name__].__class__ = Namespace
+# names that callers import from here
+offer(__name__, frozenset({"_state", "llama_types"}))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from ctypes import c_void_p
+from ctypes import Structure, c_void_p
 from typing import TYPE_CHECKING, Any, NewType
 
 from llama_cpp import _abi, _library
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from llama_cpp._abi import *  # noqa: F403 - what __getattr__ gives
 
-__all__ = ["ctypes_function_for_shared_library", "load_shared_library"]
+__all__ = ["Structure", "ctypes_function_for_shared_library", "load_shared_library"]
 
 # what a type checker tells apart and Python does not: addresses as integers
 mtmd_context_p = NewType("mtmd_context_p", int)

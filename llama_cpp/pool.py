@@ -6,22 +6,26 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from llama_cpp import _replies
+from llama_cpp._async import create_embedding_async
+from llama_cpp._guest import TEXT
+from llama_cpp._loop_stream import call, stream
 from llama_cpp._request_queue import QueueFullError, Stats
 from llama_cpp._session import DEFAULT_MAX_TOKENS
 from llama_cpp._shared_model import SharedModel
+from llama_cpp._sync_pool import SyncPool, check_whole
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
     from types import TracebackType
 
     from typing_extensions import Self
 
     from llama_cpp._sampler import SamplingParams
-    from llama_cpp._slot import Job
     from llama_cpp.config import LlamaConfig
+    from llama_cpp.llama_grammar import LlamaGrammar
 
-__all__ = ["LlamaPool", "QueueFullError", "Stats"]
+__all__ = ["LlamaPool", "QueueFullError", "Stats", "SyncPool"]
 
 R = TypeVar("R")
 
@@ -163,6 +167,7 @@ class LlamaPool:
         sampling: SamplingParams | None = ...,
         stream: Literal[False] = ...,
         stop: str | Sequence[str] | None = ...,
+        grammar: LlamaGrammar | str | None = ...,
     ) -> str: ...
 
     @overload
@@ -174,6 +179,7 @@ class LlamaPool:
         *,
         stream: Literal[True],
         stop: str | Sequence[str] | None = ...,
+        grammar: LlamaGrammar | str | None = ...,
     ) -> AsyncIterator[str]: ...
 
     async def generate(
@@ -183,6 +189,7 @@ class LlamaPool:
         sampling: SamplingParams | None = None,
         stream: bool = False,
         stop: str | Sequence[str] | None = None,
+        grammar: LlamaGrammar | str | None = None,
     ) -> str | AsyncIterator[str]:
         """Return the text that follows a prompt.
 
@@ -194,6 +201,7 @@ class LlamaPool:
             sampling: how tokens are chosen; None is the model object's default.
             stream: return an async iterator over the parts of the text as they are made.
             stop: strings that end the answer; they are not part of it.
+            grammar: a :class:`llama_cpp.LlamaGrammar` or its text, which the whole answer matches.
 
         Returns:
             The answer without the prompt, or an async iterator of its parts.
@@ -205,10 +213,10 @@ class LlamaPool:
             LlamaError: the pool is closed, or was closed meanwhile.
         """
         scheduler = self._shared.scheduler
-        request = self._shared.request(prompt, max_tokens, sampling, stop)
+        request = self._shared.request(prompt, max_tokens, sampling, stop, grammar)
         if stream:
-            return await _replies.stream_async(scheduler, request, _TEXT)
-        return await _replies.wait_async(scheduler, request, _TEXT)
+            return await _replies.stream_async(scheduler, request, TEXT)
+        return await _replies.wait_async(scheduler, request, TEXT)
 
     async def generate_batch(
         self,
@@ -216,6 +224,7 @@ class LlamaPool:
         max_tokens: int | None = DEFAULT_MAX_TOKENS,
         sampling: SamplingParams | None = None,
         stop: str | Sequence[str] | None = None,
+        grammar: LlamaGrammar | str | None = None,
     ) -> list[str]:
         """Return the texts that follow several prompts, in their order.
 
@@ -226,101 +235,117 @@ class LlamaPool:
             max_tokens: most tokens of each answer.
             sampling: how tokens are chosen; a seed in it is that of each answer.
             stop: strings that end an answer.
+            grammar: what each answer matches.
         """
-        return await together([self.generate(p, max_tokens, sampling, stop=stop) for p in prompts])
+        return await _together(
+            [self.generate(p, max_tokens, sampling, stop=stop, grammar=grammar) for p in prompts]
+        )
 
+    async def create_completion(self, prompt: str | Sequence[int], **arguments: Any) -> Any:
+        """Complete a prompt in OpenAI's shapes.
 
-class SyncPool:
-    """A pool's methods for plain threads: each call waits for its answer."""
+        Cancelling the task, or leaving the loop over a stream, ends the computation.
 
-    def __init__(self, shared: SharedModel) -> None:
-        """Answer with a pool's model."""
-        self._shared = shared
+        Args:
+            prompt: text, or token ids taken as they are.
+            **arguments: as for :meth:`Llama.create_completion`. ``logits_processor`` and
+                ``stopping_criteria`` run in the computing thread: while they do, the pool's other
+                answers wait.
 
-    @overload
-    def generate(
-        self,
-        prompt: str | Sequence[int],
-        max_tokens: int | None = ...,
-        sampling: SamplingParams | None = ...,
-        stream: Literal[False] = ...,
-        stop: str | Sequence[str] | None = ...,
-    ) -> str: ...
+        Returns:
+            What that method returns; with ``stream=True`` an async iterator of the same chunks.
 
-    @overload
-    def generate(
-        self,
-        prompt: str | Sequence[int],
-        max_tokens: int | None = ...,
-        sampling: SamplingParams | None = ...,
-        *,
-        stream: Literal[True],
-        stop: str | Sequence[str] | None = ...,
-    ) -> Iterator[str]: ...
-
-    def generate(
-        self,
-        prompt: str | Sequence[int],
-        max_tokens: int | None = DEFAULT_MAX_TOKENS,
-        sampling: SamplingParams | None = None,
-        stream: bool = False,
-        stop: str | Sequence[str] | None = None,
-    ) -> str | Iterator[str]:
-        """Return the text that follows a prompt; see :meth:`LlamaPool.generate`.
-
-        With ``stream=True`` an iterator of its parts: leaving the loop early, or its ``close()``,
-        ends the computation.
+        Raises:
+            ValidationError: an argument is out of range, or the prompt does not fit.
+            QueueFullError: the queue is full, and the pool was made with ``on_full="raise"``.
+            GenerationError: llama.cpp failed.
+            LlamaError: the pool is closed, or was closed meanwhile.
         """
-        scheduler = self._shared.scheduler
-        request = self._shared.request(prompt, max_tokens, sampling, stop)
-        if stream:
-            return _replies.stream(scheduler, request, _TEXT)
-        return _replies.wait(scheduler, request, _TEXT)
+        return await self._call("create_completion", prompt, arguments)
 
-    def generate_batch(
-        self,
-        prompts: Iterable[str | Sequence[int]],
-        max_tokens: int | None = DEFAULT_MAX_TOKENS,
-        sampling: SamplingParams | None = None,
-        stop: str | Sequence[str] | None = None,
-    ) -> list[str]:
-        """Return the texts that follow several prompts, in their order.
+    async def create_completion_batch(
+        self, prompts: Iterable[str | Sequence[int]], **arguments: Any
+    ) -> list[Any]:
+        """Complete several prompts; if one fails the others are cancelled.
 
-        See :meth:`LlamaPool.generate_batch`.
+        Args:
+            prompts: texts or token ids.
+            **arguments: as for :meth:`create_completion`, without ``stream``.
+
+        Returns:
+            The completions, in the order of the prompts.
         """
-        streams: list[Iterator[str]] = []
-        try:
-            streams.extend(
-                self.generate(prompt, max_tokens, sampling, stream=True, stop=stop)
-                for prompt in prompts
-            )
-            return ["".join(parts) for parts in streams]
-        except BaseException:
-            for parts in streams:
-                parts.close()  # type: ignore[attr-defined]
-            raise
+        check_whole(arguments)
+        return await _together([self.create_completion(each, **arguments) for each in prompts])
+
+    async def create_chat_completion(self, messages: Sequence[Any], **arguments: Any) -> Any:
+        """Answer a chat in OpenAI's shapes.
+
+        Cancelling the task, or leaving the loop over a stream, ends the computation.
+
+        Args:
+            messages: ``{"role": …, "content": …}`` each; text only.
+            **arguments: as for :meth:`Llama.create_chat_completion`.
+
+        Returns:
+            What that method returns; with ``stream=True`` an async iterator of the same chunks.
+
+        Raises:
+            ValidationError: an argument is out of range, or the prompt does not fit.
+            QueueFullError: the queue is full, and the pool was made with ``on_full="raise"``.
+            GenerationError: llama.cpp failed.
+            LlamaError: the pool is closed, or was closed meanwhile; or the model's chat handler needs
+                the context for itself, as those for images do.
+        """
+        return await self._call("create_chat_completion", messages, arguments)
+
+    async def create_chat_completion_batch(
+        self, conversations: Iterable[Sequence[Any]], **arguments: Any
+    ) -> list[Any]:
+        """Answer several chats; if one fails the others are cancelled.
+
+        Args:
+            conversations: the messages of each.
+            **arguments: as for :meth:`create_chat_completion`, without ``stream``.
+
+        Returns:
+            The chat completions, in the order of the conversations.
+        """
+        check_whole(arguments)
+        return await _together(
+            [self.create_chat_completion(each, **arguments) for each in conversations]
+        )
+
+    # -- vectors -------------------------------------------------------------------------------
+
+    async def create_embedding(self, input: Any, **arguments: Any) -> Any:  # noqa: A002
+        """Return embeddings in OpenAI's shape.
+
+        They are computed beside the answers, in a context of their own over the same weights, which
+        the first call makes. Calls run one after another.
+
+        Args:
+            input: a text, or token ids; or a list of such.
+            **arguments: as for :meth:`Llama.create_embedding`.
+
+        Raises:
+            ValidationError: a text has no tokens.
+            GenerationError: llama.cpp failed.
+            LlamaError: the pool is closed, or llama.cpp cannot make one more context.
+        """
+        return await create_embedding_async(self._shared.embedder, input, **arguments)
+
+    # -- inside --------------------------------------------------------------------------------
+
+    async def _call(self, method: str, subject: object, arguments: dict[str, Any]) -> Any:
+        guest, threads = self._shared.guest(), self._shared.threads
+        function = getattr(guest.llm, method)
+        if arguments.get("stream"):
+            return await stream(threads, guest, lambda: function(subject, **arguments))
+        return await call(threads, guest, lambda: function(subject, **arguments))
 
 
-class _Text:
-    """An answer as it is."""
-
-    def begin(self) -> Iterable[str]:
-        return ()
-
-    def part(self, text: str) -> str:
-        return text
-
-    def end(self, _job: Job) -> Iterable[str]:
-        return ()
-
-    def whole(self, text: str, _job: Job) -> str:
-        return text
-
-
-_TEXT = _Text()
-
-
-async def together(calls: Sequence[Coroutine[Any, Any, R]]) -> list[R]:
+async def _together(calls: Sequence[Coroutine[Any, Any, R]]) -> list[R]:
     """Return what several calls return; when one fails the others are cancelled."""
     tasks = [asyncio.ensure_future(call) for call in calls]
     try:

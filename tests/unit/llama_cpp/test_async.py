@@ -6,20 +6,22 @@ import asyncio
 import gc
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
 from llama_cpp import GenerationError, Llama, LlamaError, ValidationError
-from llama_cpp._async import _call, _stream, _threads, generate_async
+from llama_cpp._async import _executor, _threads, _Work, generate_async
+from llama_cpp._loop_stream import LoopStream, call, stream
 from llama_cpp._sampler import SamplingParams
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterator
+    from collections.abc import Callable, Coroutine, Iterator
     from pathlib import Path
 
 pytestmark = pytest.mark.build
 
+T = TypeVar("T")
 GREEDY = SamplingParams(temperature=0)
 PATIENCE = 60
 
@@ -31,6 +33,14 @@ def run(work: Coroutine[Any, Any, None]) -> None:
     asyncio.run(within())
 
 
+async def in_thread(llm: Llama, function: Callable[[], T]) -> T:
+    return await call(_executor(llm), _Work(llm), function)
+
+
+async def streamed(llm: Llama, parts: Callable[[], Iterator[T]]) -> LoopStream[T]:
+    return await stream(_executor(llm), _Work(llm), parts)
+
+
 def test_known_answers(llm: Llama, answers: dict[str, Any]) -> None:
     cases = [case for case in answers["llama-f32"]["greedy"] if case["prompt_text"] is not None]
 
@@ -40,10 +50,10 @@ def test_known_answers(llm: Llama, answers: dict[str, Any]) -> None:
         )
         assert found == [case["text"] for case in cases]
         for case in cases:
-            stream = await generate_async(
+            parts = await generate_async(
                 llm, case["prompt_text"], len(case["tokens"]), GREEDY, stream=True
             )
-            assert "".join([part async for part in stream]) == case["text"]
+            assert "".join([part async for part in parts]) == case["text"]
 
     run(main())
 
@@ -53,7 +63,7 @@ def test_calls_on_one_object_run_in_their_order(llm: Llama) -> None:
         order: list[int] = []
 
         async def ask(number: int) -> None:
-            await _call(llm, lambda: order.append(number))
+            await in_thread(llm, lambda: order.append(number))
 
         await asyncio.gather(*(ask(number) for number in range(20)))
         assert order == list(range(20))
@@ -73,7 +83,7 @@ def test_the_loop_goes_on_and_parts_come_as_they_are_made(llm: Llama) -> None:
 
         go.release()
         seen = []
-        async for part in _stream(llm, parts):
+        async for part in await streamed(llm, parts):
             seen.append(part)
             go.release()
         assert seen == [0, 1, 2, 3, 4]
@@ -97,7 +107,7 @@ def test_cancelling_ends_the_computation(llm: Llama) -> None:
             raise
 
     async def main() -> None:
-        task = asyncio.create_task(_call(llm, work))
+        task = asyncio.create_task(in_thread(llm, work))
         await asyncio.get_running_loop().run_in_executor(None, begun.wait, PATIENCE)
         waiting = asyncio.create_task(generate_async(llm, "hello", 5, GREEDY))
         await asyncio.sleep(0)
@@ -161,13 +171,13 @@ def test_leaving_a_stream_ends_it(llm: Llama, how: str) -> None:
             raise
 
     async def main() -> None:
-        stream = _stream(llm, parts)
-        assert await stream.__anext__() == 266
+        items = await streamed(llm, parts)
+        assert await items.__anext__() == 266
         if how == "close":
-            await stream.aclose()
+            await items.aclose()
             with pytest.raises(StopAsyncIteration):
-                await stream.__anext__()
-        del stream
+                await items.__anext__()
+        del items
         gc.collect()
         go.set()
         assert await generate_async(llm, " morning", 2, GREEDY) == " sun"
@@ -180,11 +190,11 @@ def test_errors_reach_who_awaits(llm: Llama) -> None:
     async def main() -> None:
         with pytest.raises(ValidationError, match="max_tokens is 0"):
             await generate_async(llm, "hello", 0)
-        stream = await generate_async(llm, "hello", 0, stream=True)
+        items = await generate_async(llm, "hello", 0, stream=True)
         with pytest.raises(ValidationError, match="max_tokens is 0"):
-            await stream.__anext__()
+            await items.__anext__()
         with pytest.raises(StopAsyncIteration):
-            await stream.__anext__()
+            await items.__anext__()
         llm.close()
         with pytest.raises(LlamaError, match="the model is closed"):
             await generate_async(llm, "hello", 1)

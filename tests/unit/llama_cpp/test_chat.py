@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from llama_cpp import ValidationError, _chat, _chat_messages, _tools
+from llama_cpp import ValidationError, _chat_logprobs, _chat_messages, _tools
 from llama_cpp._chat import ChatRequest, prepare
 from llama_cpp._chat_formats import TextFormat, text_formats
 from tests.tiny.llama import CHAT_TEMPLATE
@@ -321,6 +321,36 @@ def test_tools_in_words() -> None:
     assert request(tools=TOOLS, tool_choice="none").prompt == "<s>user: hi\nassistant:"
 
 
+def test_a_template_that_shows_no_calls() -> None:
+    shown = TextFormat(
+        "t", "{{ tools | length }}{% for m in messages %}{{ m.content }};{% endfor %}"
+    )
+    earlier = [
+        {"role": "assistant", "tool_calls": [{"function": {"name": "time", "arguments": "{}"}}]},
+        {"role": "tool", "content": "noon"},
+    ]
+    assert request(earlier, formatter=shown, tools=TOOLS).prompt == (
+        '2<tool_call>\n{"name": "time", "arguments": {}}\n</tool_call>;noon;'
+    )
+
+
+def test_a_template_without_system_messages() -> None:
+    strict = TextFormat(
+        "strict",
+        "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system') }}"
+        "{% elif m.content == 'never' %}{{ raise_exception('never') }}{% endif %}"
+        "{{ m.role }}:{{ m.content }};{% endfor %}",
+    )
+    brief = {"role": "system", "content": "Be brief."}
+    assert request([brief, *HI], formatter=strict).prompt == "user:Be brief.\n\nhi;"
+    never = {"role": "assistant", "content": "never"}
+    assert refusal([brief, *HI, never], formatter=strict) == (
+        "the chat template refuses these messages, line 1: no system"
+    )
+    assert refusal([*HI, never], formatter=strict).endswith(": never")
+    assert refusal([brief], formatter=strict).endswith(": no system")
+
+
 def test_declarations() -> None:
     nested = {
         "type": "object",
@@ -565,13 +595,21 @@ CHAT_LOGPROBS = {
 
 
 def test_logprobs() -> None:
-    answer = request(logprobs=True).completion(completion("", logprobs=LOGPROBS))
+    answer = request(logprobs=True, top_logprobs=2).completion(completion("", logprobs=LOGPROBS))
     assert answer["choices"][0]["logprobs"] == CHAT_LOGPROBS
     none = {"tokens": ["a"], "token_logprobs": [-1.0], "top_logprobs": None}
-    assert _chat.chat_logprobs(none) == {
+    assert _chat_logprobs.chat_logprobs(none, 0) == {
         "content": [{"token": "a", "logprob": -1.0, "bytes": [97], "top_logprobs": []}],
         "refusal": None,
     }
+    many = {
+        "tokens": ["bytes:\\xf0\\x9f"],
+        "token_logprobs": [-1.0],
+        "top_logprobs": [{"c": -3.0, "a": -1.0, "b": -2.0}],
+    }
+    short: Any = _chat_logprobs.chat_logprobs(many, 2)
+    assert short["content"][0]["bytes"] == [0xF0, 0x9F]
+    assert [top["token"] for top in short["content"][0]["top_logprobs"]] == ["a", "b"]
 
 
 # -- streams ----------------------------------------------------------------------------------
@@ -616,10 +654,10 @@ def test_logprobs_of_a_stream_are_not_lost() -> None:
     parts = chunks(" g", "oo")
     for part in parts:
         part["choices"][0]["logprobs"] = LOGPROBS
-    streamed = list(request(logprobs=True).chunks(parts))
+    streamed = list(request(logprobs=True, top_logprobs=2).chunks(parts))
     found = [chunk["choices"][0]["logprobs"] for chunk in streamed]
     assert found == [None, CHAT_LOGPROBS, CHAT_LOGPROBS, CHAT_LOGPROBS]
-    held = list(request(logprobs=True, tools=TOOLS).chunks(parts[:1] + parts[2:]))
+    held = list(request(logprobs=True, top_logprobs=2, tools=TOOLS).chunks(parts[:1] + parts[2:]))
     assert sum(len((c["choices"][0]["logprobs"] or {"content": []})["content"]) for c in held) == 4
 
 

@@ -73,6 +73,19 @@ def failure(what: str, line: int | None = 1) -> str:
         pytest.param("{{ '%-4s|' % 'a' }}{{ '{:>3}'.format(7) }}", {}, "a   |  7", id="formats"),
         pytest.param("{{ missing }}{{ missing is defined }}", {}, "False", id="undefined"),
         pytest.param("{{ 'x'.strip().split('a')|length }}", {}, "1", id="methods"),
+        pytest.param(
+            "{% set x = [] %}{% set _ = x.append(1) %}{{ x.append(2) }}{{ x }}",
+            {},
+            "None[1, 2]",
+            id="append",
+        ),
+        pytest.param(
+            "{{ x | map(attribute='a') | tojson }}{{ '-'.join(x | map(attribute='b')) }}",
+            {"x": [{"a": 1, "b": "c"}, {"a": 2, "b": "d"}]},
+            "[1, 2]c-d",
+            id="what map gives",
+        ),
+        pytest.param("{{ 1 < 2 == true }}{{ 'a' in ['a'] }}", {}, "FalseTrue", id="comparisons"),
         pytest.param("{{ strftime_now('%%') }}", {}, "%", id="strftime_now"),
     ],
 )
@@ -132,7 +145,7 @@ def test_a_template_that_is_too_long() -> None:
             "{{ '{0.__class__.__mro__}'.format(1) }}",
             "access to attribute '__class__' of 'int' object is unsafe.",
         ),
-        ("{{ x.append(1) }}", "access to attribute 'append' of 'list' object is unsafe."),
+        ("{{ x.extend([1]) }}", "access to attribute 'extend' of 'list' object is unsafe."),
         ("{{ x.pop() }}", "access to attribute 'pop' of 'list' object is unsafe."),
     ],
 )
@@ -207,7 +220,41 @@ PARTS = "it makes a text or list of {} parts; 16777216 are allowed"
         ("{{ '{:{}}'.format(1, 99999999) }}", "it formats a value wider than allowed"),
         ("{{ '%99999999d' | format(1) }}", "it formats a value wider than allowed"),
         ("{{ 'ab'.translate({97: 'x' * 10**7, 98: ''}) }}", PARTS.format(2 * 10**7)),
+        (
+            "{% set a = 'a' * 10**6 %}{{ ([{'a': a}] * 9999) | map(attribute='a') | join }}",
+            PARTS.format(9999 * 10**6 + 2 * 9999 + 1 - 9999),
+        ),
+        (
+            (
+                "{% set x = namespace(a=[], b=[]) %}{% for i in range(99) %}"
+                "{% set x.a = [x.a, x.a] %}{% set x.b = [x.b, x.b] %}{% endfor %}{{ x.a == x.b }}"
+            ),
+            "it makes a value of more than 1048576 items",
+        ),
+        (
+            (
+                "{% set x = [[], [], [], [], [], [], [], [], [], [], [], [], [], [], [], [], [], [], "
+                "[], [], [], [], [], []] %}{% for i in range(23) %}{% set _ = x[i].append(x[i + 1]) %}"
+                "{% set _ = x[i].append(x[i + 1]) %}{% endfor %}{{ x[0] == x[1] }}"
+            ),
+            "it makes a value of more than 1048576 items",
+        ),
+        (
+            "{% set x = [] %}{% set _ = x.append(x) %}{{ x }}",
+            "it makes a value of more than 1048576 items",
+        ),
         ("{{ [[1]] | sum(start=[]) }}", "sum is for numbers"),
+        (
+            (
+                "{% set a = 'a' * 10**7 %}{% macro f() %}{% for i in range(99999) %}{{ a }}"
+                "{% endfor %}{% endmacro %}{{ f() }}"
+            ),
+            "it makes more than 268435456 characters and items in all",
+        ),
+        (
+            "{% set x %}{% for i in range(99999) %}" + "text" * 10**4 + "{% endfor %}{% endset %}",
+            "it makes more than 268435456 characters and items in all",
+        ),
         ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "it nests or calls itself too deeply"),
         (
             "{% for x in [1] recursive %}{{ loop([1]) }}{% endfor %}",
@@ -215,12 +262,18 @@ PARTS = "it makes a text or list of {} parts; 16777216 are allowed"
         ),
         (
             "{{ range(99999) | map('center', 9999) | join }}",
-            "it makes more than 536870912 characters and items in all",
+            "it makes more than 268435456 characters and items in all",
         ),
     ],
 )
 def test_too_much(source: str, what: str) -> None:
     assert refusal(source) == failure(what, 2 if "\n" in source else 1)
+
+
+def test_a_prompt_that_is_too_long() -> None:
+    assert refusal("{% set a = 'a' * 10**7 %}{{ a }}{{ a }}") == failure(
+        PARTS.format(2 * 10**7), None
+    )
 
 
 @pytest.mark.parametrize(

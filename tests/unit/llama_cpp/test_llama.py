@@ -596,4 +596,23 @@ def test_other_names_of_the_module(name: str) -> None:
     with pytest.raises(
         AttributeError, match=r"^module 'llama_cpp\.llama' has no attribute 'nonsense'$"
     ):
-        _ = llama.nonsense
+        _ = llama.nonsense  # type: ignore[attr-defined]
+
+
+def test_the_core_by_internal_names(llm: Llama, answers: dict[str, Any]) -> None:
+    case = answers["llama-f32"]["greedy"][0]
+    assert llm._model.model == llm.model
+    assert llm._ctx.ctx == llm.ctx
+    assert llm._model is llm._model
+    assert llm._model.n_vocab() == 320
+    assert llm._ctx.n_ctx() == 512
+    assert llm._batch.n_tokens() == 0
+    llm.eval(case["prompt"])
+    llm._ctx.kv_cache_clear()
+    done = llm(case["prompt"], max_tokens=len(case["tokens"]), temperature=0)
+    assert done["choices"][0]["text"] == case["text"]
+    llm.eval([5, 6, 7])
+    llm._ctx.kv_cache_seq_rm(-1, len(case["prompt"]), -1)
+    llm.n_tokens = len(case["prompt"])
+    assert list(llm.eval_tokens) == case["prompt"]
+    assert next(llm.generate([], temp=0, reset=False)) == case["tokens"][0]

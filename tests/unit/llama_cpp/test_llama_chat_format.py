@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from llama_cpp import LlamaError, ValidationError, llama_chat_format
-from llama_cpp._chat_formats import text_formats
+from llama_cpp._chat_formats import default_name, text_formats
 from llama_cpp.llama_chat_format import (
     CHATML_BOS_TOKEN,
     CHATML_CHAT_TEMPLATE,
@@ -346,6 +346,11 @@ def test_guess(template: str, name: str | None) -> None:
     metadata = {"tokenizer.chat_template": template}
     assert guess_chat_format_from_gguf_metadata(metadata) == name
     assert guess_chat_format_from_gguf_metadata({}) is None
+
+
+def test_the_name_of_a_model_s_own_format() -> None:
+    assert default_name({}) == "llama-2"
+    assert default_name({"tokenizer.chat_template": ""}) == "chat_template.default"
 
 
 # -- the registry ---------------------------------------------------------------------------------

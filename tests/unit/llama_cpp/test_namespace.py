@@ -90,3 +90,19 @@ def test_the_package_shows_what_its_modules_have(run_python: Callable[..., Outco
     )
     assert outcome.error == ""
     assert outcome.output == "True True True\nTrue\n3\nTrue\n"
+
+
+def test_names_that_a_module_offers(run_python: Callable[..., Outcome]) -> None:
+    outcome = run_python(
+        "import sys\n"
+        "import llama_cpp.llama as module\n"
+        "print('llama_cpp.llama_types' in sys.modules, 'ChatCompletion' in dir(module))\n"
+        "from llama_cpp.llama import ChatCompletion, LlamaGrammar, StoppingCriteriaList\n"
+        "import llama_cpp\n"
+        "print(ChatCompletion is llama_cpp.ChatCompletion, vars(module)['LlamaGrammar'] is LlamaGrammar)\n"
+        "module.llama_decode"
+    )
+    assert outcome.output == "False True\nTrue True\n"
+    assert outcome.last_line == (
+        "AttributeError: module 'llama_cpp.llama' has no attribute 'llama_decode'"
+    )

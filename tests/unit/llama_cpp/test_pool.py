@@ -44,7 +44,7 @@ class Gate:
     def __init__(self, pool: LlamaPool) -> None:
         self.reached, self.go, self.over = (threading.Event() for _ in range(3))
         self.error: BaseException | None = None
-        request = pool._shared.request("hello", None, GREEDY, None)
+        request = pool._shared.request("hello", None, GREEDY, None, None)
         self.job, _ = pool._shared.scheduler.submit(request, self)
         assert self.reached.wait(PATIENCE)
 
@@ -322,6 +322,127 @@ def test_close_ends_what_runs_and_waits(model_file: Path) -> None:
     run(main())
 
 
+def without(head: dict[str, Any]) -> dict[str, Any]:
+    """Return a completion, or a part of one, without what differs each time."""
+    return {key: value for key, value in head.items() if key not in {"id", "created"}}
+
+
+def test_completions_are_those_of_one_object(model_file: Path) -> None:
+    asked: list[tuple[str, dict[str, Any]]] = [
+        ("hello", {"max_tokens": 9, "temperature": 0}),
+        ("<up> morning", {"max_tokens": 20, "temperature": 0, "stop": ["FOG"], "echo": True}),
+        ("say:", {"max_tokens": None, "temperature": 0}),
+        (" birds", {"max_tokens": 12, "temperature": 1.5, "seed": 3, "top_k": 0}),
+        ("hello", {"max_tokens": 4, "temperature": 0, "logit_bias": {266: -100.0}}),
+    ]
+    with Llama(model_file, n_threads=1) as llm:
+        alone = [without(llm.create_completion(prompt, **more)) for prompt, more in asked]
+
+    async def main() -> None:
+        async with LlamaPool(model_file, 3, n_threads=1) as pool:
+            found = await asyncio.gather(*(pool.create_completion(p, **more) for p, more in asked))
+            assert [without(each) for each in found] == alone
+            for (prompt, more), whole in zip(asked, alone, strict=True):
+                parts = [p async for p in await pool.create_completion(prompt, stream=True, **more)]
+                assert (
+                    "".join(part["choices"][0]["text"] for part in parts)
+                    == (whole["choices"][0]["text"])
+                )
+                assert (
+                    parts[-1]["choices"][0]["finish_reason"]
+                    == (whole["choices"][0]["finish_reason"])
+                )
+            batch = await pool.create_completion_batch(["hello"] * 5, max_tokens=9, temperature=0)
+            assert [without(each) for each in batch] == [alone[0]] * 5
+            assert pool.stats().failed == 0
+
+    run(main())
+    with LlamaPool(model_file, 3, n_threads=1) as pool:
+        assert [without(pool.sync.create_completion(p, **more)) for p, more in asked] == alone
+        streamed = pool.sync.create_completion("hello", max_tokens=9, temperature=0, stream=True)
+        assert "".join(p["choices"][0]["text"] for p in streamed) == alone[0]["choices"][0]["text"]
+        batch = pool.sync.create_completion_batch(["hello"] * 5, max_tokens=9, temperature=0)
+        assert [without(each) for each in batch] == [alone[0]] * 5
+
+
+def test_cancelled_completions(model_file: Path) -> None:
+    async def main() -> None:
+        async with LlamaPool(model_file, 1, n_threads=1, queue_size=4) as pool:
+            gate = Gate(pool)
+            tasks = [
+                asyncio.create_task(pool.create_completion("hello", max_tokens=None))
+                for _ in range(3)
+            ]
+            stream = await pool.create_completion("hello", max_tokens=None, stream=True)
+            while pool.stats().waiting < 4:  # noqa: ASYNC110 - other threads' doing
+                await asyncio.sleep(0)
+            for task in tasks:
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+            await stream.aclose()
+            assert pool.stats().waiting == 0
+            gate.cancel(pool)
+            assert await pool.generate(" morning", 2, GREEDY) == " sun"
+            assert pool.stats().failed == 5
+            for batch in (pool.create_completion_batch, pool.create_chat_completion_batch):
+                with pytest.raises(
+                    ValidationError, match=r"^a batch is not streamed; stream single"
+                ):
+                    await batch([], stream=True)
+
+    run(main())
+
+
+def test_what_a_pool_does_not_do(pool: LlamaPool) -> None:
+    llm = pool._shared.guest().llm
+    assert llm.n_ctx() == pool.n_ctx
+    assert llm.tokenize(" morning") == [1, *llm.tokenize(" morning", add_bos=False)]
+    with pytest.raises(LlamaError) as caught:
+        llm.eval([1])
+    assert str(caught.value) == (
+        "a pool computes for many requests at once and has no take_over of one: this needs a Llama "
+        "of its own"
+    )
+
+
+def test_grammars(pool: LlamaPool) -> None:
+    grammar = 'root ::= "yes" | "no"'
+    texts = pool.sync.generate_batch(["hello"] * 6, 9, GREEDY, grammar=grammar)
+    assert set(texts) <= {"yes", "no"}
+    assert pool.sync.generate("hello", 2, GREEDY) not in texts
+    with pytest.raises(ValidationError):
+        pool.sync.generate("hello", 2, GREEDY, grammar="root ::= nothing")
+
+
+def test_embeddings(tiny: Path, answers: dict[str, Any]) -> None:
+    cases = answers["bert-f32"]["embeddings"]
+    texts = [case["text"] for case in cases]
+
+    async def main() -> None:
+        async with LlamaPool(tiny / "bert-f32.gguf", 2, n_threads=1) as pool:
+            one, every = await asyncio.gather(
+                pool.create_embedding(texts[0]), pool.create_embedding(texts)
+            )
+            found = [each["embedding"] for each in every["data"]]
+            for vector, case in zip([*found, *pool.sync.embed(texts)], cases * 2, strict=True):
+                assert vector == pytest.approx(case["vector"], abs=case["tolerance"])
+            assert one["data"][0]["embedding"] == pytest.approx(found[0], abs=1e-5)
+            assert pool.sync.create_embedding(texts)["usage"] == every["usage"]
+
+    run(main())
+
+
+def test_embeddings_beside_answers(model_file: Path) -> None:
+    with Llama(model_file, n_threads=1, embedding=True) as llm:
+        alone = llm.embed("hello")
+    with LlamaPool(model_file, 2, n_threads=1) as pool:
+        stream = pool.sync.generate(" morning", 6, GREEDY, stream=True)
+        first = next(stream)
+        assert pool.sync.embed("hello") == alone
+        assert first + "".join(stream) == " sun lifts the"
+
+
 def test_the_end_of_a_process_with_a_running_pool(model_file: Path, run_python: Any) -> None:
     code = """
 import sys
@@ -362,7 +483,7 @@ with LlamaPool(sys.argv[1], 2, n_threads=1, verbose=False) as pool:
     [
         ({"pool_size": 0}, "pool_size is 0; choose an integer from 1 to 256"),
         ({"contexts": 3}, "contexts is 3; choose an integer from 1 to 2"),
-        ({"queue_size": 0}, "queue_size is 0; choose an integer from 1 to 2147483647"),
+        ({"queue_size": 0}, "queue_size is 0; choose an integer from 1 to 1048576"),
         ({"on_full": "drop"}, "on_full is 'drop'; choose 'wait' or 'raise'"),
         ({"kv_size": -1}, "kv_size is -1; choose an integer from 1 to 2147483647"),
     ],

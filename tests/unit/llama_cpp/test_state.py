@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from llama_cpp import GenerationError, Llama, ValidationError
+from llama_cpp import GenerationError, Llama, SamplingParams, ValidationError
+from llama_cpp._engine import MediaSpan
+from llama_cpp._sampler import Sampler
 from llama_cpp._state import LlamaState, pack, unpack
 
 if TYPE_CHECKING:
@@ -264,3 +266,30 @@ def test_another_process_goes_on(
         str(tmp_path / "state"),
     )
     assert ended.output.strip() == str([len(case["prompt"]), case["tokens"][0]])
+
+
+def test_media_have_their_place(llm: Llama) -> None:
+    llm.eval([1, 5, 6, 7])
+    parts = unpack(llm.get_state())
+    # as an image of two positions that takes three places, whose embeddings were these tokens
+    image = MediaSpan("hash", 3, 2)
+    llm.set_state(pack(parts._replace(tokens=[1, -1, -2, 7], media={1: image})))
+    again = unpack(llm.get_state())
+    assert (again.tokens, again.media) == ([1, -1, -2, 7], {1: image})
+    assert list(llm.eval_tokens) == [1, -1, -2, 7]
+    for media in ({}, {2: image}, {0: image}, {1: image._replace(n_positions=9)}):
+        with pytest.raises(ValidationError):
+            llm.set_state(pack(parts._replace(tokens=[1, -1, -2, 7], media=media)))
+
+
+def test_sampling_goes_on_without_computing(llm: Llama, answers: dict[str, Any]) -> None:
+    case = answers["llama-f32"]["greedy"][0]
+    llm.eval(case["prompt"])
+    data = llm.get_state()
+    llm.reset()
+    llm.perf_reset()
+    llm.set_state(data)
+    assert llm._engine is not None
+    with Sampler(llm._core, SamplingParams(temperature=0)) as sampler:
+        assert sampler.sample(llm._engine.context) == case["tokens"][0]
+    assert llm.perf()["t_p_eval_ms"] == llm.perf()["t_eval_ms"] == 0

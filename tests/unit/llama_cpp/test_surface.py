@@ -11,6 +11,7 @@ import importlib
 import inspect
 import json
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -28,26 +29,38 @@ POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR
 
 # What is not there yet; a prefix of the problem's place. Nothing may be added.
 OWED: tuple[str, ...] = (
-    "llama_cpp.BaseLlamaCache",
-    "llama_cpp.Llama.",
-    "llama_cpp.LlamaCache",
-    "llama_cpp.LlamaDiskCache",
-    "llama_cpp.LlamaGrammar",
-    "llama_cpp.LlamaRAMCache",
-    "llama_cpp.LlamaState",
-    "llama_cpp.LogitsProcessorList",
-    "llama_cpp.MinTokensLogitsProcessor",
-    "llama_cpp.StoppingCriteriaList",
-    "llama_cpp._internals.LlamaGrammar",
-    "llama_cpp.llama.",
-    "llama_cpp.llama_cache",
-    "llama_cpp.llama_chat_format",
-    "llama_cpp.llama_grammar",
-    "llama_cpp.mtmd_cpp",
+    "llama_cpp.Llama.__call__.",
+    "llama_cpp.Llama.create_completion.",
+    "llama_cpp.Llama.generate.",
+    "llama_cpp.Llama.sample",
+    "llama_cpp.LlamaGrammar.from_json_schema",
+    "llama_cpp._internals.LlamaGrammar.from_json_schema",
+    "llama_cpp.llama.Llama.__call__.",
+    "llama_cpp.llama.Llama.create_completion.",
+    "llama_cpp.llama.Llama.generate.",
+    "llama_cpp.llama.Llama.sample",
+    "llama_cpp.llama.LlamaGrammar.from_json_schema",
+    "llama_cpp.llama_chat_format.Gemma4ChatHandler",
+    "llama_cpp.llama_chat_format.Llama3VisionAlpha",
+    "llama_cpp.llama_chat_format.Llava15ChatHandler",
+    "llama_cpp.llama_chat_format.Llava16ChatHandler",
+    "llama_cpp.llama_chat_format.MTMDChatHandler",
+    "llama_cpp.llama_chat_format.MiniCPMv26ChatHandler",
+    "llama_cpp.llama_chat_format.MoondreamChatHandler",
+    "llama_cpp.llama_chat_format.NanoLlavaChatHandler",
+    "llama_cpp.llama_chat_format.ObsidianChatHandler",
+    "llama_cpp.llama_chat_format.Qwen25VLChatHandler",
+    "llama_cpp.llama_grammar.BuiltinRule",
+    "llama_cpp.llama_grammar.LlamaGrammar.from_json_schema",
+    "llama_cpp.llama_grammar.SchemaConverter",
+    "llama_cpp.llama_grammar.json_schema_to_gbnf",
 )
 
-# Where ours is meant to differ: place → reason.
-DIFFERS: dict[str, str] = {}
+# Where ours is meant to differ: pattern of the line → reason.
+DIFFERS = {
+    "*.stop: default is (), not []": "nobody can change what all calls share",
+    "llama_cpp.llama_grammar.*_GBNF: *": "a grammar of the same name and of our own words",
+}
 
 
 def problems(module: str) -> Iterator[str]:
@@ -66,7 +79,7 @@ def problems(module: str) -> Iterator[str]:
 
 
 def structure(place: str, expected: dict[str, Any], found: Any) -> Iterator[str]:
-    fields = {field[0] for field in found._fields_}
+    fields = {field[0] for field in getattr(found, "_fields_", ())}
     if lost := sorted(set(expected["fields"]) - fields):
         yield f"{place}: no fields {lost}"
 
@@ -152,13 +165,13 @@ CHECKS = {
 @pytest.mark.parametrize("module", sorted(SURFACE))
 def test_nothing_is_missing(module: str) -> None:
     found = sorted(problems(module))
-    left = [line for line in found if line.partition(":")[0] not in DIFFERS]
+    left = [line for line in found if not any(fnmatchcase(line, each) for each in DIFFERS)]
     assert [line for line in left if not line.startswith(OWED)] == []
 
 
 def test_every_difference_is_one() -> None:
-    found = {line.partition(":")[0] for module in SURFACE for line in problems(module)}
-    assert set(DIFFERS) - found == set()
+    found = [line for module in SURFACE for line in problems(module)]
+    assert [each for each in DIFFERS if not any(fnmatchcase(line, each) for line in found)] == []
 
 
 def method(self: object, text: str, count: int = 2, *, flag: bool = False) -> None: ...

@@ -110,6 +110,45 @@ CALLS: dict[str, tuple[Family, str, Answer]] = {
         ),
         ("", [("get_weather", '{"city": "007", "days": 3}')]),
     ),
+    "glm": (
+        "hermes",
+        (
+            "<tool_call>get_weather\n<arg_key>city</arg_key>\n<arg_value>Paris</arg_value>\n"
+            "<arg_key>days</arg_key>\n<arg_value>3</arg_value>\n</tool_call>"
+        ),
+        ("", [("get_weather", '{"city": "Paris", "days": 3}')]),
+    ),
+    "minimax": (
+        "hermes",
+        (
+            '<minimax:tool_call>\n<invoke name="get_weather">\n<parameter name="city">Paris</parameter>'
+            '\n</invoke>\n<invoke name="time">\n</invoke>\n</minimax:tool_call>'
+        ),
+        ("", [PARIS, ("time", "{}")]),
+    ),
+    "minimax 1": (
+        "hermes",
+        (
+            '<tool_calls>\n{"name": "get_weather", "arguments": {"city": "Paris"}}\n'
+            '{"name": "time"}\n</tool_calls>'
+        ),
+        ("", [PARIS, ("time", "{}")]),
+    ),
+    "nemotron": (
+        "hermes",
+        '<TOOLCALL>[{"name": "get_weather", "arguments": {"city": "Paris"}}]</TOOLCALL>',
+        ("", [PARIS]),
+    ),
+    "granite": (
+        "hermes",
+        '<|tool_call|>[{"name": "get_weather", "arguments": {"city": "Paris"}}]',
+        ("", [PARIS]),
+    ),
+    "phi": (
+        "hermes",
+        '<|tool_call|>[{"name": "get_weather", "arguments": {"city": "Paris"}}]<|/tool_call|>',
+        ("", [PARIS]),
+    ),
     "llama": (
         "llama",
         '{"name": "get_weather", "parameters": {"city": "Paris"}}',
@@ -204,6 +243,8 @@ CONTENT: tuple[tuple[Family, str], ...] = (
     ("hermes", "ti"),
     ("hermes", "<tool_call><function=nobody></function></tool_call>"),
     ("hermes", "<tool_call><function=time>x<parameter=a>1</parameter></function></tool_call>"),
+    ("hermes", "<tool_call>time<arg_key>a</arg_key></tool_call>"),
+    ("hermes", '<minimax:tool_call><invoke name="x"></invoke></minimax:tool_call>'),
     ("mistral", "[TOOL_CALLS][{"),
     ("mistral", '[TOOL_CALLS][{"name": "time"}][TOOL_CALLS]?'),
     ("llama", "<|python_tag|>print(1)"),
