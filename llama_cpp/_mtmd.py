@@ -257,7 +257,8 @@ class Bitmap(_Owner):
         self.is_audio: bool = lib.mtmd_bitmap_is_audio(made.bitmap)
         self.width: int = lib.mtmd_bitmap_get_nx(made.bitmap)
         self.height: int = lib.mtmd_bitmap_get_ny(made.bitmap)
-        if made.video_ctx is not None or self.width < 1 or self.height < 1:
+        # mtmd asserts on a single sample
+        if made.video_ctx is not None or self.width < 1 + self.is_audio or self.height < 1:
             self.close()
             raise ValidationError(f"the {kind.name} of {len(data)} bytes is empty")
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import json
 import pickle
 from typing import TYPE_CHECKING, Any
 
+import gguf
 import pytest
 
 from llama_cpp import Llama, LlamaError, ModelLoadError, ValidationError, _vision
@@ -150,6 +152,38 @@ def test_usage_counts_tokens(llm: Llama) -> None:
     )
     assert made["usage"]["completion_tokens"] == 3
     assert made["usage"]["prompt_tokens"] == plain["usage"]["prompt_tokens"] + tokens + 2
+
+
+def test_grammars_and_tools(llm: Llama) -> None:
+    message = user(image(data_url(RED)))
+    assert answer(llm, message, grammar='root ::= " g" "oo"') == " goo"
+    made = answer(
+        llm,
+        message,
+        response_format={"type": "json_schema", "json_schema": {"schema": {"const": "a"}}},
+    )
+    assert made == '"a"'
+    parameters = {"type": "object", "properties": {"n": {"const": 1}}, "required": ["n"]}
+    tool = {"type": "function", "function": {"name": "count", "parameters": parameters}}
+    called: Any = llm.create_chat_completion(
+        [message], tools=[tool], tool_choice="required", temperature=0, max_tokens=60
+    )
+    call = called["choices"][0]["message"]["tool_calls"][0]["function"]
+    assert (call["name"], json.loads(call["arguments"])) == ("count", {"n": 1})
+
+
+def test_logprobs(llm: Llama) -> None:
+    made: Any = llm.create_chat_completion(
+        [user(image(data_url(RED)))],
+        temperature=0,
+        repeat_penalty=1.0,
+        max_tokens=1,
+        logprobs=True,
+        top_logprobs=2,
+    )
+    first = made["choices"][0]["logprobs"]["content"][0]
+    assert first["token"] == " G"
+    assert [entry["token"] for entry in first["top_logprobs"]] == [" G", " g"]
 
 
 def test_stop(llm: Llama) -> None:
@@ -391,6 +425,41 @@ def test_a_format_of_ones_own(vision: Path) -> None:
         )
         assert rendered(llm, joined, message, mood="!") == f"<s>[system] S[user] a{held}{held}!:"
         assert rendered(llm, parts, message) == f"<s>a{held}{held}</s>"
+
+
+PARTS_ONLY = (
+    "{% for m in messages %}{{ m['role'] }}: {% for part in m['content'] %}"
+    "{% if part['type'] == 'text' %}{{ part['text'] }}{% else %}<img>{% endif %}"
+    "{% endfor %}{% endfor %}{% if add_generation_prompt %} assistant:{% endif %}"
+)
+
+
+def test_a_file_whose_template_reads_parts_alone(vision: Path, tmp_path: Path) -> None:
+    reader = gguf.GGUFReader(vision / "gemma3-f32.gguf")
+    template = reader.fields["tokenizer.chat_template"].contents()
+    assert isinstance(template, str)
+    data = (vision / "gemma3-f32.gguf").read_bytes()
+    path = tmp_path / "gemma3-f32.gguf"
+    # of the same length, so that nothing moves
+    path.write_bytes(data.replace(template.encode(), PARTS_ONLY.ljust(len(template)).encode()))
+    handler = handler_of(vision, "gemma3")
+    with loaded(tmp_path, "gemma3", handler) as llm:
+        message = user(text("see "), image(data_url(RED)), text(" this"))
+        prompt = rendered(llm, handler, message)
+        assert prompt.rstrip() == (
+            "<s>user: see <start_of_image><image><end_of_image> this assistant:"
+        )
+        assert answer(llm, message, max_tokens=1)
+
+
+def test_too_many_files(vision: Path) -> None:
+    handler = handler_of(vision, "gemma3", media=MediaPolicy(max_files=2))
+    with loaded(vision, "gemma3", handler) as llm, pytest.raises(ValidationError) as caught:
+        answer(llm, user(*[image(data_url(RED))] * 3))
+    assert str(caught.value) == (
+        "the messages name 3 images and audio, more than the 2 that are allowed "
+        "(MediaPolicy.max_files)"
+    )
 
 
 # -- helpers ---------------------------------------------------------------------------------------
