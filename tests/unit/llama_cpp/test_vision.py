@@ -465,27 +465,6 @@ def test_too_many_files(vision: Path) -> None:
 # -- helpers ---------------------------------------------------------------------------------------
 
 
-def test_image_urls() -> None:
-    messages = [
-        {"role": "system", "content": "s"},
-        user("a", image("http://a/1"), {"type": "image_url", "image_url": "http://a/2"}),
-        user({"type": "audio_url", "audio_url": "http://a/3"}, image(b"x")),
-    ]
-    assert MTMDChatHandler.get_image_urls(messages) == ["http://a/1", "http://a/2", b"x"]
-
-
-def test_text_split_on_urls() -> None:
-    split = Llava15ChatHandler.split_text_on_image_urls
-    assert split("a http://a/1 b http://a/12", ["http://a/1", "http://a/12"]) == [
-        ("text", "a "),
-        ("image_url", "http://a/1"),
-        ("text", " b "),
-        ("image_url", "http://a/12"),
-    ]
-    assert split("plain", []) == [("text", "plain")]
-    assert split("", [""]) == []
-
-
 def test_load_image(vision: Path) -> None:
     handler = handler_of(vision, "gemma3")
     assert handler.load_image(data_url(RED)) == png(32, 32, [RED])
@@ -496,6 +475,11 @@ def test_load_image(vision: Path) -> None:
 def test_names() -> None:
     assert Llama3VisionAlpha is Llama3VisionAlphaChatHandler
     assert issubclass(MoondreamChatHandler, Llava15ChatHandler)
+    assert Llava15ChatHandler.get_image_urls([user(image("http://a/1"))]) == ["http://a/1"]
+    assert Llava15ChatHandler.split_text_on_image_urls("a b", ["b"]) == [
+        ("text", "a "),
+        ("image_url", "b"),
+    ]
 
 
 def test_the_module_imports_nothing_heavy(run_python: Callable[..., Outcome]) -> None:
@@ -505,52 +489,3 @@ def test_the_module_imports_nothing_heavy(run_python: Callable[..., Outcome]) ->
         "print(_library._functions, [n for n in ('numpy', 'jinja2', 'ssl') if n in sys.modules])\n"
     )
     assert (outcome.code, outcome.output) == (0, "None []\n")
-
-
-HUB = """
-class HfApi:
-    def list_repo_files(self, repo_id):
-        return ["a.gguf", "mmproj-a-f16.gguf", "mmproj-a-q8_0.gguf", "b/other.txt"]
-
-
-def hf_hub_download(repo_id, filename, local_dir=None, cache_dir=None):
-    print(repo_id, filename, local_dir, cache_dir)
-    return sys_path
-"""
-
-
-def test_from_pretrained(vision: Path, tmp_path: Path, run_python: Callable[..., Outcome]) -> None:
-    path = vision / "mmproj-gemma3-f32.gguf"
-    (tmp_path / "huggingface_hub.py").write_text(f"sys_path = {str(path)!r}\n{HUB}")
-    code = (
-        "from llama_cpp import ValidationError\n"
-        "from llama_cpp._vision import MoondreamChatHandler as H\n"
-        "handler = H.from_pretrained('me/it', 'mmproj*f16.gguf', local_dir='here', verbose=False)\n"
-        "print(type(handler).__name__, handler.verbose)\n"
-        "H.from_pretrained('me/it', 'b/c.gguf', cache_dir='there')\n"
-        "try:\n"
-        "    H.from_pretrained('me/it', None)\n"
-        "except ValidationError as error:\n"
-        "    print(error)\n"
-    )
-    outcome = run_python(code, PYTHONPATH=str(tmp_path))
-    assert outcome.output.splitlines() == [
-        "me/it mmproj-a-f16.gguf here None",
-        "MoondreamChatHandler False",
-        "me/it b/c.gguf None there",
-        "2 files of me/it match '*mmproj*.gguf'; name one of mmproj-a-f16.gguf, mmproj-a-q8_0.gguf",
-    ], outcome.error
-
-
-def test_from_pretrained_without_the_package(
-    tmp_path: Path, run_python: Callable[..., Outcome]
-) -> None:
-    (tmp_path / "huggingface_hub.py").write_text("raise ImportError\n")
-    outcome = run_python(
-        "from llama_cpp._vision import MTMDChatHandler as H\nH.from_pretrained('me/it', 'a.gguf')",
-        PYTHONPATH=str(tmp_path),
-    )
-    assert outcome.last_line == (
-        "llama_cpp._errors.LlamaError: downloads from the Hugging Face hub need the package "
-        "huggingface_hub: pip install huggingface-hub"
-    )
