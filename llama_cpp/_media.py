@@ -31,6 +31,8 @@ class MediaPolicy(NamedTuple):
 
     max_bytes: int = 64 * 2**20
     """Largest file; what is longer is refused, without reading it to its end."""
+    max_files: int = 64
+    """Most images and audio in one chat."""
     timeout: float = 20.0
     """Seconds for one http(s) URL, redirects included; resolving names has the system's own limit."""
     max_redirects: int = 5

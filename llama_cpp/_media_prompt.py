@@ -81,7 +81,7 @@ class MediaPrompt(PreparedPrompt):
         self._identities: dict[int, str] = {}
         _log.clear()
         with projector.lock, _log.kept():
-            owner = projector.handle.pointer
+            owner = projector.pointer
             for index, part in enumerate(parts):
                 if isinstance(part, str):
                     native[index].text = ctypes.pointer(next(following))
@@ -95,7 +95,9 @@ class MediaPrompt(PreparedPrompt):
                 raise GenerationError("mtmd could not make a list of chunks")
             self._handle = Handle("prompt", made, lib.mtmd_input_chunks_free, projector.handle)
             self._handle.close_with(self)
-            status = lib.mtmd_tokenize_from_parts(owner, made, rows, len(parts), add_special)
+            status = projector.call(
+                lib.mtmd_tokenize_from_parts, owner, made, rows, len(parts), add_special
+            )
             if status:
                 self._handle.close()
                 raise ValidationError(
@@ -220,8 +222,8 @@ class MediaPrompt(PreparedPrompt):
         _log.clear()
         with projector.lock:
             _ = self._handle.pointer
-            owner = projector.handle.pointer
-            if lib.mtmd_encode_chunk(owner, chunk.pointer):
+            owner = projector.pointer
+            if projector.call(lib.mtmd_encode_chunk, owner, chunk.pointer):
                 raise GenerationError("mtmd cannot encode the media", log=_log.complaints())
             made = lib.mtmd_get_output_embd(owner)
             end = ctypes.c_int32(position)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from llama_cpp import _abi, _library, _log
 from llama_cpp._arguments import check_integer
 from llama_cpp._assertions import FailedAssertionError, guarded
-from llama_cpp._errors import LlamaError, ModelLoadError, ValidationError
+from llama_cpp._errors import GenerationError, LlamaError, ModelLoadError, ValidationError
 from llama_cpp._handle import Handle
 from llama_cpp._image_header import check_media
 from llama_cpp._interrupts import deferred
@@ -24,7 +24,7 @@ from llama_cpp._projector_file import WHAT, read_projector
 from llama_cpp._threads import default_threads
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from threading import RLock
 
     from llama_cpp._media_prompt import MediaPrompt
@@ -118,7 +118,14 @@ class Projector(_Owner):
                     f"{WHAT} file {self.path} is damaged, or not what this llama.cpp takes: {error}"
                 ) from None
             if pointer is not None:
-                self._handle = Handle("projector", pointer, lib.mtmd_free, model.handle)
+                self._broken = broken = list[str]()
+
+                def free(pointer: int) -> None:
+                    # a thread that was stopped in the middle may still look at it
+                    if not broken:
+                        lib.mtmd_free(pointer)
+
+                self._handle = Handle("projector", pointer, free, model.handle)
                 self._handle.close_with(self)
         _log.reraise()
         if pointer is None:
@@ -141,6 +148,34 @@ class Projector(_Owner):
     def handle(self) -> Handle:
         """The native projector's owner; its ``pointer`` is for a call made under :attr:`lock`."""
         return self._handle
+
+    @property
+    def pointer(self) -> int:
+        """The native projector, for a call that is made now under :attr:`lock`.
+
+        Raises:
+            LlamaError: it is closed, or was broken by an assertion.
+        """
+        if self._broken:
+            raise LlamaError(
+                f"{self.path} cannot be used any more, llama.cpp gave up on it: {self._broken[0]}"
+            )
+        return self._handle.pointer
+
+    def call(self, function: Callable[..., int], *arguments: object) -> int:
+        """Return what a native function returns that ggml may end the process in.
+
+        Raises:
+            GenerationError: it would have; the projector cannot be used any more.
+        """
+        try:
+            return guarded(function, *arguments)
+        except FailedAssertionError as error:
+            self._broken.append(str(error))
+            raise GenerationError(
+                f"llama.cpp gave up on {self.path}, which is damaged or not what it takes, and which "
+                f"cannot be used any more: {error}"
+            ) from None
 
     def bitmap(self, data: bytes) -> Bitmap:
         """Decode an image or audio.
@@ -176,7 +211,7 @@ class Projector(_Owner):
     def uses_non_causal(self, chunk: int) -> bool:
         """Return whether the tokens of a native chunk see each other both ways."""
         with self.lock:
-            return self._lib.mtmd_decode_use_non_causal(self._handle.pointer, chunk)
+            return self._lib.mtmd_decode_use_non_causal(self.pointer, chunk)
 
 
 class Bitmap(_Owner):
@@ -203,7 +238,7 @@ class Bitmap(_Owner):
         _log.clear()
         with projector.lock, _log.kept():
             made = lib.mtmd_helper_bitmap_init_from_buf(
-                projector.handle.pointer,
+                projector.pointer,
                 buffer,
                 len(data),
                 False,
@@ -222,7 +257,8 @@ class Bitmap(_Owner):
         self.is_audio: bool = lib.mtmd_bitmap_is_audio(made.bitmap)
         self.width: int = lib.mtmd_bitmap_get_nx(made.bitmap)
         self.height: int = lib.mtmd_bitmap_get_ny(made.bitmap)
-        if made.video_ctx is not None or self.width < 1 or self.height < 1:
+        # mtmd asserts on a single sample
+        if made.video_ctx is not None or self.width < 1 + self.is_audio or self.height < 1:
             self.close()
             raise ValidationError(f"the {kind.name} of {len(data)} bytes is empty")
 

@@ -343,6 +343,11 @@ class MTMDChatHandler:
             **given,
         )
         parts = conversation.split(self._finished(request.prompt))
+        if len(conversation.media) > self.media.max_files:
+            raise ValidationError(
+                f"the messages name {len(conversation.media)} images and audio, more than the "
+                f"{self.media.max_files} that are allowed (MediaPolicy.max_files)"
+            )
         files = [
             self.load_image(media.source)
             if media.kind == "image"
@@ -380,6 +385,9 @@ class MTMDChatHandler:
                 eos=eos,
             )
         if self.FORMAT is None or (self.OWN_TEMPLATE_FIRST and _has_template(llama)):
+            source = llama.metadata.get("tokenizer.chat_template")
+            if llama.chat_format is None and source is not None and _reads_parts(source):
+                return _InParts(source, conversation, llama)
             return None
         entry = _formats()[self.FORMAT]
         return TextFormat(
@@ -399,7 +407,10 @@ class MTMDChatHandler:
 
 
 class _InParts:
-    """Renders a template that reads content in parts, and puts URLs where images go."""
+    """Renders a template that reads content in parts.
+
+    One that reads ``image_url`` puts the URL where the image goes; for others all content is text.
+    """
 
     def __init__(self, template: str, conversation: VisionConversation, llama: Llama) -> None:
         self._template = template
@@ -416,13 +427,21 @@ class _InParts:
             {
                 "add_generation_prompt": True,
                 **variables,
-                "messages": self._conversation.messages_in_parts(),
+                "messages": self._messages(),
                 "bos_token": specials.bos,
                 "eos_token": specials.eos,
             }
         )
-        begins = bool(specials.bos) and prompt.startswith(specials.bos)
-        return ChatFormatterResponse(prompt=prompt, added_special=begins)
+        return ChatFormatterResponse(
+            prompt=prompt,
+            stop=[specials.eos] if specials.eos else [],
+            added_special=bool(specials.bos) and prompt.startswith(specials.bos),
+        )
+
+    def _messages(self) -> object:
+        if "image_url" in self._template:
+            return self._conversation.messages_in_parts()
+        return self._conversation.messages_in_one_part()
 
 
 class Llava15ChatHandler(MTMDChatHandler):
@@ -564,6 +583,27 @@ def _formats() -> dict[str, Json]:
 
 def _has_template(llama: Llama) -> bool:
     return llama.chat_format is not None or "tokenizer.chat_template" in llama.metadata
+
+
+@lru_cache(maxsize=16)
+def _reads_parts(source: str) -> bool:
+    """Return whether a template leaves out content that is text, and takes it in parts."""
+    from llama_cpp._chat_template import ChatTemplate  # noqa: PLC0415 - as above
+
+    words = "words that no template has"
+    shown = []
+    for content in (words, [{"type": "text", "text": words}]):
+        variables = {
+            "messages": [{"role": "user", "content": content}],
+            "add_generation_prompt": True,
+            "bos_token": "",
+            "eos_token": "",
+        }
+        try:
+            shown.append(words in ChatTemplate(source).render(variables))
+        except ValidationError:
+            shown.append(False)
+    return shown == [False, True]
 
 
 def _with_system(messages: object, text: str | None) -> object:

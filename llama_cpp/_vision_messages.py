@@ -72,6 +72,18 @@ class VisionConversation:
         """Return the messages with content as it was given, markers in the place of sources."""
         return self._messages
 
+    def messages_in_one_part(self) -> object:
+        """Return the messages with one part of text for content, a marker where there is media."""
+        messages = self.messages()
+        if not isinstance(messages, list):
+            return messages
+        return [
+            {**message, "content": [{"type": "text", "text": message["content"]}]}
+            if isinstance(message, Mapping) and isinstance(message.get("content"), str)
+            else message
+            for message in messages
+        ]
+
     def split(self, prompt: str) -> list[str | int]:
         """Return a rendered prompt's texts and, between them, the numbers of its media.
 

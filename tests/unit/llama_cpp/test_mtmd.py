@@ -5,9 +5,13 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
+import gguf
+import numpy as np
 import pytest
 
-from llama_cpp import LlamaError, ModelLoadError, ValidationError
+from llama_cpp import GenerationError, LlamaError, ModelLoadError, ValidationError
+from llama_cpp._context import Context
+from llama_cpp._engine import Engine
 from llama_cpp._model import Model, ModelParams
 from llama_cpp._mtmd import Projector, ProjectorParams
 from tests.tiny.vision import BLUE, RED, png
@@ -126,3 +130,45 @@ def test_a_model_without_weights(vision: Path) -> None:
         pytest.raises(LlamaError, match="vocab_only=True and cannot compute"),
     ):
         Projector(model, vision / "mmproj-gemma3-f32.gguf", QUICK)
+
+
+def stretched(vision: Path, folder: Path) -> Path:
+    """Write a projector with a scale of 48 channels among 64, which nobody has checked."""
+    reader = gguf.GGUFReader(vision / "mmproj-gemma3-f32.gguf")
+    writer = gguf.GGUFWriter(folder / "stretched.gguf", "clip")
+    for field in reader.fields.values():
+        if field.name.startswith("clip."):
+            kind, item = field.types[0], field.types[-1] if len(field.types) > 1 else None
+            writer.add_key_value(field.name, field.contents(), kind, sub_type=item)
+    for tensor in reader.tensors:
+        writer.add_tensor(tensor.name, tensor.data)
+    writer.add_tensor("v.blk.0.ls1.weight", np.ones(48, np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return folder / "stretched.gguf"
+
+
+def test_an_assertion_of_ggml_is_an_exception(vision: Path, tmp_path: Path) -> None:
+    path = stretched(vision, tmp_path)
+    with Model(vision / "gemma3-f32.gguf") as model:
+        with pytest.raises(ModelLoadError) as refused:
+            Projector(model, path, ProjectorParams(n_threads=1))
+        assert str(refused.value).startswith(
+            f"projector (mmproj) file {path} is damaged, or not what this llama.cpp takes: "
+        )
+        assert "GGML_ASSERT(ggml_can_repeat(b, a)) failed" in str(refused.value)
+        projector = Projector(model, path, QUICK)
+        prompt = projector.tokenize([projector.bitmap(png(16, 16, [RED])), "a"], add_special=True)
+        engine = Engine(Context(model))
+        with pytest.raises(GenerationError) as broken:
+            prompt.prefill(engine)
+        assert "cannot be used any more" in str(broken.value)
+        assert "GGML_ASSERT(ggml_can_repeat(b, a)) failed" in str(broken.value)
+        with pytest.raises(LlamaError, match=r"llama\.cpp gave up on it"):
+            prompt.prefill(engine)
+        # another projector of the same model works
+        sound = Projector(model, vision / "mmproj-gemma3-f32.gguf", QUICK)
+        image = sound.bitmap(png(16, 16, [RED]))
+        assert sound.tokenize([image, "a"], add_special=True).prefill(engine) > 0

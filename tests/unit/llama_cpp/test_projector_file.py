@@ -37,18 +37,6 @@ def test_whole_files(vision: Path, name: str) -> None:
     assert file.numbers["embedding_length"] == 64
 
 
-def test_content(vision: Path) -> None:
-    content = read_content(vision / "mmproj-gemma3-f32.gguf", "projector")
-    assert content.pairs["clip.vision.image_mean"] == ("array of f32", (0.5, 0.5, 0.5))
-    assert content.pairs["clip.use_gelu"] == ("bool", True)
-    assert content.pairs["general.name"] == ("string", "mmproj-gemma3-f32")
-    assert content.pairs["clip.vision.patch_size"] == ("u32", 4)
-    assert content.tensors["v.patch_embd.weight"].sizes == (4, 4, 3, 64)
-    assert content.size - content.data_start == sum(
-        4 * int(np.prod(t.sizes)) for t in content.tensors.values()
-    )
-
-
 def test_every_cut_is_seen(vision: Path, tmp_path: Path) -> None:
     data = (vision / "mmproj-gemma3-q4_0.gguf").read_bytes()
     start = read_content(vision / "mmproj-gemma3-q4_0.gguf", "projector").data_start

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import json
 import pickle
 from typing import TYPE_CHECKING, Any
 
+import gguf
 import pytest
 
 from llama_cpp import Llama, LlamaError, ModelLoadError, ValidationError, _vision
@@ -150,6 +152,38 @@ def test_usage_counts_tokens(llm: Llama) -> None:
     )
     assert made["usage"]["completion_tokens"] == 3
     assert made["usage"]["prompt_tokens"] == plain["usage"]["prompt_tokens"] + tokens + 2
+
+
+def test_grammars_and_tools(llm: Llama) -> None:
+    message = user(image(data_url(RED)))
+    assert answer(llm, message, grammar='root ::= " g" "oo"') == " goo"
+    made = answer(
+        llm,
+        message,
+        response_format={"type": "json_schema", "json_schema": {"schema": {"const": "a"}}},
+    )
+    assert made == '"a"'
+    parameters = {"type": "object", "properties": {"n": {"const": 1}}, "required": ["n"]}
+    tool = {"type": "function", "function": {"name": "count", "parameters": parameters}}
+    called: Any = llm.create_chat_completion(
+        [message], tools=[tool], tool_choice="required", temperature=0, max_tokens=60
+    )
+    call = called["choices"][0]["message"]["tool_calls"][0]["function"]
+    assert (call["name"], json.loads(call["arguments"])) == ("count", {"n": 1})
+
+
+def test_logprobs(llm: Llama) -> None:
+    made: Any = llm.create_chat_completion(
+        [user(image(data_url(RED)))],
+        temperature=0,
+        repeat_penalty=1.0,
+        max_tokens=1,
+        logprobs=True,
+        top_logprobs=2,
+    )
+    first = made["choices"][0]["logprobs"]["content"][0]
+    assert first["token"] == " G"
+    assert [entry["token"] for entry in first["top_logprobs"]] == [" G", " g"]
 
 
 def test_stop(llm: Llama) -> None:
@@ -393,28 +427,42 @@ def test_a_format_of_ones_own(vision: Path) -> None:
         assert rendered(llm, parts, message) == f"<s>a{held}{held}</s>"
 
 
+PARTS_ONLY = (
+    "{% for m in messages %}{{ m['role'] }}: {% for part in m['content'] %}"
+    "{% if part['type'] == 'text' %}{{ part['text'] }}{% else %}<img>{% endif %}"
+    "{% endfor %}{% endfor %}{% if add_generation_prompt %} assistant:{% endif %}"
+)
+
+
+def test_a_file_whose_template_reads_parts_alone(vision: Path, tmp_path: Path) -> None:
+    reader = gguf.GGUFReader(vision / "gemma3-f32.gguf")
+    template = reader.fields["tokenizer.chat_template"].contents()
+    assert isinstance(template, str)
+    data = (vision / "gemma3-f32.gguf").read_bytes()
+    path = tmp_path / "gemma3-f32.gguf"
+    # of the same length, so that nothing moves
+    same = PARTS_ONLY + "{#" + "-" * (len(template) - len(PARTS_ONLY) - 4) + "#}"
+    path.write_bytes(data.replace(template.encode(), same.encode()))
+    handler = handler_of(vision, "gemma3")
+    with loaded(tmp_path, "gemma3", handler) as llm:
+        message = user(text("see "), image(data_url(RED)), text(" this"))
+        assert rendered(llm, handler, message) == (
+            "<s>user: see <start_of_image><image><end_of_image> this assistant:"
+        )
+        assert answer(llm, message) == UPPER
+
+
+def test_too_many_files(vision: Path) -> None:
+    handler = handler_of(vision, "gemma3", media=MediaPolicy(max_files=2))
+    with loaded(vision, "gemma3", handler) as llm, pytest.raises(ValidationError) as caught:
+        answer(llm, user(*[image(data_url(RED))] * 3))
+    assert str(caught.value) == (
+        "the messages name 3 images and audio, more than the 2 that are allowed "
+        "(MediaPolicy.max_files)"
+    )
+
+
 # -- helpers ---------------------------------------------------------------------------------------
-
-
-def test_image_urls() -> None:
-    messages = [
-        {"role": "system", "content": "s"},
-        user("a", image("http://a/1"), {"type": "image_url", "image_url": "http://a/2"}),
-        user({"type": "audio_url", "audio_url": "http://a/3"}, image(b"x")),
-    ]
-    assert MTMDChatHandler.get_image_urls(messages) == ["http://a/1", "http://a/2", b"x"]
-
-
-def test_text_split_on_urls() -> None:
-    split = Llava15ChatHandler.split_text_on_image_urls
-    assert split("a http://a/1 b http://a/12", ["http://a/1", "http://a/12"]) == [
-        ("text", "a "),
-        ("image_url", "http://a/1"),
-        ("text", " b "),
-        ("image_url", "http://a/12"),
-    ]
-    assert split("plain", []) == [("text", "plain")]
-    assert split("", [""]) == []
 
 
 def test_load_image(vision: Path) -> None:
@@ -427,6 +475,11 @@ def test_load_image(vision: Path) -> None:
 def test_names() -> None:
     assert Llama3VisionAlpha is Llama3VisionAlphaChatHandler
     assert issubclass(MoondreamChatHandler, Llava15ChatHandler)
+    assert Llava15ChatHandler.get_image_urls([user(image("http://a/1"))]) == ["http://a/1"]
+    assert Llava15ChatHandler.split_text_on_image_urls("a b", ["b"]) == [
+        ("text", "a "),
+        ("image_url", "b"),
+    ]
 
 
 def test_the_module_imports_nothing_heavy(run_python: Callable[..., Outcome]) -> None:
@@ -436,52 +489,3 @@ def test_the_module_imports_nothing_heavy(run_python: Callable[..., Outcome]) ->
         "print(_library._functions, [n for n in ('numpy', 'jinja2', 'ssl') if n in sys.modules])\n"
     )
     assert (outcome.code, outcome.output) == (0, "None []\n")
-
-
-HUB = """
-class HfApi:
-    def list_repo_files(self, repo_id):
-        return ["a.gguf", "mmproj-a-f16.gguf", "mmproj-a-q8_0.gguf", "b/other.txt"]
-
-
-def hf_hub_download(repo_id, filename, local_dir=None, cache_dir=None):
-    print(repo_id, filename, local_dir, cache_dir)
-    return sys_path
-"""
-
-
-def test_from_pretrained(vision: Path, tmp_path: Path, run_python: Callable[..., Outcome]) -> None:
-    path = vision / "mmproj-gemma3-f32.gguf"
-    (tmp_path / "huggingface_hub.py").write_text(f"sys_path = {str(path)!r}\n{HUB}")
-    code = (
-        "from llama_cpp import ValidationError\n"
-        "from llama_cpp._vision import MoondreamChatHandler as H\n"
-        "handler = H.from_pretrained('me/it', 'mmproj*f16.gguf', local_dir='here', verbose=False)\n"
-        "print(type(handler).__name__, handler.verbose)\n"
-        "H.from_pretrained('me/it', 'b/c.gguf', cache_dir='there')\n"
-        "try:\n"
-        "    H.from_pretrained('me/it', None)\n"
-        "except ValidationError as error:\n"
-        "    print(error)\n"
-    )
-    outcome = run_python(code, PYTHONPATH=str(tmp_path))
-    assert outcome.output.splitlines() == [
-        "me/it mmproj-a-f16.gguf here None",
-        "MoondreamChatHandler False",
-        "me/it b/c.gguf None there",
-        "2 files of me/it match '*mmproj*.gguf'; name one of mmproj-a-f16.gguf, mmproj-a-q8_0.gguf",
-    ], outcome.error
-
-
-def test_from_pretrained_without_the_package(
-    tmp_path: Path, run_python: Callable[..., Outcome]
-) -> None:
-    (tmp_path / "huggingface_hub.py").write_text("raise ImportError\n")
-    outcome = run_python(
-        "from llama_cpp._vision import MTMDChatHandler as H\nH.from_pretrained('me/it', 'a.gguf')",
-        PYTHONPATH=str(tmp_path),
-    )
-    assert outcome.last_line == (
-        "llama_cpp._errors.LlamaError: downloads from the Hugging Face hub need the package "
-        "huggingface_hub: pip install huggingface-hub"
-    )
