@@ -6,13 +6,13 @@ when they are first used.
 
 from __future__ import annotations
 
-import importlib
 import sys
-from typing import TYPE_CHECKING
 
 from llama_cpp._namespace import Namespace
 from llama_cpp._version import __version__
 
+# importing typing takes longer than all of this; type checkers know the name
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from llama_cpp._build_info import BuildInfo, build_info
     from llama_cpp._errors import GenerationError, LlamaError, ModelLoadError, ValidationError
@@ -201,6 +201,8 @@ def __getattr__(name: str) -> object:
     llama.cpp's own functions and the constants that parameters take (``LLAMA_POOLING_TYPE_MEAN``,
     ``GGML_TYPE_Q8_0`` …) come from :mod:`llama_cpp.llama_cpp`.
     """
+    import importlib  # noqa: PLC0415 - the same
+
     if name in _MODULES:
         return importlib.import_module(f"llama_cpp.{name}")
     if name.startswith("_"):
