@@ -1,7 +1,8 @@
 """Models that say words, for what the Python side of a token costs: little arithmetic, real texts.
 
-Architecture llama, one layer, width 64, random weights, and a SentencePiece vocabulary of words. All
-but words have an output row of zeros, so that greedy decoding never comes upon the end of sequence.
+Architecture llama, one layer, width 32, random weights in Q8_0, and a SentencePiece vocabulary of
+words. All but words have an output row of zeros, so that greedy decoding never comes upon the end of
+sequence.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from filelock import FileLock
 from bench.models import Shape
 from ci import paths
 
-_SEED = 20260102
+_SEED = 20260103
+_WIDTH = 32  # a block of Q8_0
 _CONTEXT = 4096
 _SPECIAL = (
     ("<unk>", gguf.TokenType.UNKNOWN),
@@ -23,6 +25,7 @@ _SPECIAL = (
     ("</s>", gguf.TokenType.CONTROL),
 )
 _BYTES = 256
+_KIND = gguf.GGMLQuantizationType.Q8_0
 
 
 def text_model(vocabulary: int) -> Path:
@@ -39,8 +42,10 @@ def text_model(vocabulary: int) -> Path:
 
 
 def write_text_model(vocabulary: int, path: Path) -> None:
-    """Write a GGUF file in F32; the same bytes each time."""
-    shape = Shape(layers=1, width=64, feed_forward=64, heads=1, kv_heads=1, vocabulary=vocabulary)
+    """Write a GGUF file in Q8_0; the same bytes each time."""
+    shape = Shape(
+        layers=1, width=_WIDTH, feed_forward=_WIDTH, heads=1, kv_heads=1, vocabulary=vocabulary
+    )
     words = vocabulary - len(_SPECIAL) - _BYTES
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_block_count(shape.layers)
@@ -52,7 +57,7 @@ def write_text_model(vocabulary: int, path: Path) -> None:
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_rope_dimension_count(shape.head_width)
     writer.add_vocab_size(vocabulary)
-    writer.add_file_type(gguf.LlamaFileType.ALL_F32)
+    writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q8_0)
     writer.add_tokenizer_model("llama")
     pieces = [text for text, _ in _SPECIAL]
     pieces += [f"<0x{byte:02X}>" for byte in range(_BYTES)]
@@ -68,12 +73,12 @@ def write_text_model(vocabulary: int, path: Path) -> None:
     random = np.random.default_rng(_SEED)
     for name, size in shape.tensors().items():
         if len(size) == 1:
-            weights = np.ones(size, np.float32)
-        else:
-            weights = random.standard_normal(size, np.float32) * np.float32(size[1] ** -0.5)
+            writer.add_tensor(name, np.ones(size, np.float32))
+            continue
+        weights = random.standard_normal(size, np.float32) * np.float32(size[1] ** -0.5)
         if name == "output.weight":
             weights[: len(_SPECIAL) + _BYTES] = 0.0
-        writer.add_tensor(name, weights)
+        writer.add_tensor(name, gguf.quants.quantize(weights, _KIND), raw_dtype=_KIND)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
