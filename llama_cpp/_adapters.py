@@ -265,11 +265,11 @@ def _read(path: Path) -> dict[int, Sequence[float]]:
                 if lib.gguf_get_tensor_type(native, index) != _abi.GGML_TYPE_F32:
                     raise ModelLoadError(f"{path}: {name} is not stored as F32; convert it")
                 size = lib.gguf_get_tensor_size(native, index)
-                file.seek(data + lib.gguf_get_tensor_offset(native, index))
-                content = file.read(size)
-                if len(content) != size:
+                start = data + lib.gguf_get_tensor_offset(native, index)
+                if start + size > path.stat().st_size:
                     raise ModelLoadError(f"{path} is truncated within {name}; download it again")
-                numbers = array.array("f", content)
+                file.seek(start)
+                numbers = array.array("f", file.read(size))
                 if sys.byteorder == "big":
                     numbers.byteswap()
                 found[int(layer)] = numbers

@@ -147,16 +147,6 @@ def fingerprint(self: Llama) -> dict[str, Any]:
     }
 
 
-def usable(self: Llama, state: LlamaState) -> bool:
-    """Return whether :meth:`Llama.load_state` would take a state, as far as its header says."""
-    try:
-        header, _ = _header(memoryview(state.llama_state), "the state")
-        _check_fits(self, header)
-    except ValidationError:
-        return False
-    return True
-
-
 def take(self: Llama) -> Parts:
     """Return what the context remembers now.
 
