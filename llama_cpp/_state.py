@@ -142,7 +142,7 @@ def fingerprint(self: Llama) -> dict[str, Any]:
         "byteorder": sys.byteorder,
         "adapters": [
             *(f"{path} * {scale!r}" for path, scale in self._loras.applied),
-            *(_digest(repr(vector).encode()).hex() for vector in self._control_vectors),
+            *([self._control_key] if self._control_key else ()),
         ],
     }
 
