@@ -89,6 +89,19 @@ def test_logits_come_along(model_file: Path, llm: Llama) -> None:
         assert not other.eval_logits
 
 
+def test_all_logits_go_on_from_the_last_one(model_file: Path, llm: Llama) -> None:
+    llm.eval([1, 5, 6])
+    state = llm.save_state()
+    with Llama(model_file, n_threads=1, logits_all=True) as other:
+        other.eval([9, 9])
+        other.load_state(state)
+        assert [any(row) for row in other._scores] == [False, False, True]
+        assert other._scores[-1].tolist() == state.scores[0].tolist()
+        other.eval([7])
+        assert [any(row) for row in other._scores] == [False, False, True, True]
+        assert other._scores[2].tolist() == state.scores[0].tolist()
+
+
 def test_all_ways_in_and_out(llm: Llama, tmp_path: Path) -> None:
     llm.eval([1, 5, 6])
     path = tmp_path / "state"
