@@ -58,6 +58,7 @@ FITS: dict[str, tuple[Any, list[str], list[str]]] = {
         [f'"{"a" * 2500}"', f'"{"a" * 3999}"', f'"{"a" * 5100}"'],
         [f'"{"a" * 2499}"', f'"{"a" * 5101}"'],
     ),
+    "a length beyond all texts": ({"type": "string", "maxLength": 2**31}, ['"a"'], ["1"]),
     "a pattern": ({"type": "string", "pattern": "^a+$"}, ['"a"', '"aaa"'], ['""', '"ab"']),
     "a pattern with quotes": (
         {"type": "string", "pattern": '^["\\\\\\n]$'},
@@ -176,6 +177,11 @@ FITS: dict[str, tuple[Any, list[str], list[str]]] = {
         {"type": "integer", "oneOf": [{"minimum": 2}, {"maximum": 5}]},
         ["1", "6"],
         ["2", "3", "5"],
+    ),
+    "one of several in all of something": (
+        {"allOf": [{"oneOf": [{"type": "null"}, {"const": 1}]}, {"oneOf": [True, False]}]},
+        ["1", "null"],
+        ["2"],
     ),
     "not a type": ({"not": {"type": ["string", "object", "array"]}}, ["1", "null"], ['"a"', "[]"]),
     "not some values": (
@@ -312,6 +318,16 @@ REFUSED: dict[str, tuple[Any, str]] = {
         "#/format: regex cannot be expressed: give a pattern instead",
     ),
     "a count below zero": ({"type": "string", "minLength": -1}, "#/minLength: -1 is no count"),
+    "names that are no strings": (
+        {"const": {1: 2}},
+        "#/const: the names in a JSON object are strings",
+    ),
+    "a value that is none of JSON": ({"enum": [[b""]]}, "#/enum: bytes is no JSON value"),
+    "not a number": ({"const": float("nan")}, "#/const: nan is no number"),
+    "a count beyond reason": (
+        {"type": "string", "minLength": 1e6},
+        "#/minLength: more than 100000 cannot be asked for",
+    ),
     "a bound that is no number": (
         {"type": "integer", "minimum": "1"},
         "#/minimum: '1' is no number",
