@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import os
 import random
@@ -11,11 +12,12 @@ from typing import Any
 
 import pytest
 
-from llama_cpp import _gbnf
+from llama_cpp import Llama, _gbnf
 from llama_cpp._errors import ValidationError
 from llama_cpp._gbnf_matcher import Matcher
 from llama_cpp._gbnf_parser import parse
 from llama_cpp._json_schema import to_gbnf
+from llama_cpp.llama_grammar import LlamaGrammar
 
 OBJECT = {"type": "object", "additionalProperties": False}
 NODE = {
@@ -426,6 +428,37 @@ def test_white_space_is_bounded() -> None:
     assert not matcher.accepts(f"[\n{' ' * 21}1]")
     assert not matcher.accepts("[ \n1]")
     assert not matcher.accepts(" []")
+
+
+@pytest.mark.build
+def test_what_a_model_writes_fits(llm: Llama) -> None:
+    """The hottest tiny model answers in the schema, whatever the seed."""
+    schema = {
+        **OBJECT,
+        "properties": {
+            "when": {"type": "string", "format": "date"},
+            "n": {"type": "number", "minimum": -2.5, "maximum": 7},
+            "tags": {"type": "array", "items": {"enum": ["red", "green"]}, "minItems": 1},
+        },
+        "required": ["when", "n"],
+    }
+    grammar = LlamaGrammar.from_json_schema(schema)
+    ended = 0
+    for seed in range(8):
+        answer = llm.create_completion(
+            "x", grammar=grammar, max_tokens=400, temperature=1.5, top_k=0, top_p=1.0, min_p=0.0,
+            seed=seed,
+        )  # fmt: skip
+        assert isinstance(answer, dict)
+        choice = answer["choices"][0]
+        if choice["finish_reason"] == "stop":
+            value = json.loads(choice["text"])
+            assert list(value) in (["when", "n"], ["when", "n", "tags"])
+            assert -2.5 <= value["n"] <= 7
+            dt.date.fromisoformat(value["when"].replace("0000", "0001"))
+            assert set(value.get("tags", ["red"])) <= {"red", "green"}
+            ended += 1
+    assert ended > 3
 
 
 COUNT = int(os.environ.get("LLAMA_CPP_FUZZ", "1")) * 60
