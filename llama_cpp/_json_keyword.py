@@ -8,12 +8,40 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+# far more than a double can hold
+_MOST_BITS = 4096
+
 TYPES = ("array", "boolean", "integer", "null", "number", "object", "string")
 
 
+def _json(value: Any) -> str | None:
+    if isinstance(value, list):
+        return next((wrong for element in value if (wrong := _json(element))), None)
+    if isinstance(value, dict):
+        if any(not isinstance(name, str) for name in value):
+            return "the names in a JSON object are strings"
+        return next((wrong for member in value.values() if (wrong := _json(member))), None)
+    if value is None or isinstance(value, (bool, str)):
+        return None
+    if isinstance(value, (int, float)):
+        return _number(value)
+    return f"{type(value).__name__} is no JSON value"
+
+
+def _json_list(value: Any) -> str | None:
+    return _list(value) or _json(value)
+
+
 def _number(value: Any) -> str | None:
+    if isinstance(value, int) and value.bit_length() > _MOST_BITS:
+        return "the number has too many digits"
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return None if number and math.isfinite(value) else f"{value!r} is no number"
+    # an integer too large for a float is finite
+    return (
+        None
+        if number and (isinstance(value, int) or math.isfinite(value))
+        else f"{value!r} is no number"
+    )
 
 
 def _positive(value: Any) -> str | None:
@@ -57,7 +85,8 @@ def _types(value: Any) -> str | None:
 CHECKS: dict[str, Callable[[Any], str | None]] = {
     "$ref": _string,
     "type": _types,
-    "enum": _list,
+    "const": _json,
+    "enum": _json_list,
     "minimum": _number,
     "maximum": _number,
     "exclusiveMinimum": _number,

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 Places = tuple[Place, ...]
 
 _MOST_ALTERNATIVES = 256
+LARGEST_COUNT = 100_000
+"""No text, array or object is longer; a larger ``maxLength`` is taken for this."""
 _DEEPEST_PROOF = 4
 # what is refused wherever it says something
 _INEXPRESSIBLE = {
@@ -138,7 +140,9 @@ class Shapes:
             yield [[place.at("anyOf", index)] for index in range(len(schema["anyOf"]))]
         if "oneOf" in schema:
             branches = [place.at("oneOf", index) for index in range(len(schema["oneOf"]))]
-            others = _joined([p for p in context if p.path != place.path])
+            others = _joined(
+                [p for p in context if p.path != place.path and isinstance(p.schema, dict)]
+            )
             if self._are_exclusive(branches, others):
                 yield [[branch] for branch in branches]
             else:
@@ -481,6 +485,9 @@ def _counts(places: Places, minimum: str, maximum: str) -> tuple[int, int | None
                 continue
             if keyword == minimum:
                 least = max(least, int(value))
+                if least > LARGEST_COUNT:
+                    place.fail(keyword, f"more than {LARGEST_COUNT} cannot be asked for")
             else:
-                most = int(value) if most is None else min(most, int(value))
+                count = min(int(value), LARGEST_COUNT)
+                most = count if most is None else min(most, count)
     return least, most

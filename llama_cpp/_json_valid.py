@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from llama_cpp import _json_pattern
@@ -169,7 +169,7 @@ def _fits_number(value: float, place: Place) -> bool:
     if "exclusiveMaximum" in schema and value >= schema["exclusiveMaximum"]:
         return False
     if "multipleOf" in schema:
-        return Decimal(str(value)) % Decimal(str(schema["multipleOf"])) == 0
+        return Fraction(str(value)) % Fraction(str(schema["multipleOf"])) == 0
     return True
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import os
 import random
@@ -11,11 +12,12 @@ from typing import Any
 
 import pytest
 
-from llama_cpp import _gbnf
+from llama_cpp import Llama, _gbnf
 from llama_cpp._errors import ValidationError
 from llama_cpp._gbnf_matcher import Matcher
 from llama_cpp._gbnf_parser import parse
 from llama_cpp._json_schema import to_gbnf
+from llama_cpp.llama_grammar import LlamaGrammar
 
 OBJECT = {"type": "object", "additionalProperties": False}
 NODE = {
@@ -58,6 +60,7 @@ FITS: dict[str, tuple[Any, list[str], list[str]]] = {
         [f'"{"a" * 2500}"', f'"{"a" * 3999}"', f'"{"a" * 5100}"'],
         [f'"{"a" * 2499}"', f'"{"a" * 5101}"'],
     ),
+    "a length beyond all texts": ({"type": "string", "maxLength": 2**31}, ['"a"'], ["1"]),
     "a pattern": ({"type": "string", "pattern": "^a+$"}, ['"a"', '"aaa"'], ['""', '"ab"']),
     "a pattern with quotes": (
         {"type": "string", "pattern": '^["\\\\\\n]$'},
@@ -176,6 +179,11 @@ FITS: dict[str, tuple[Any, list[str], list[str]]] = {
         {"type": "integer", "oneOf": [{"minimum": 2}, {"maximum": 5}]},
         ["1", "6"],
         ["2", "3", "5"],
+    ),
+    "one of several in all of something": (
+        {"allOf": [{"oneOf": [{"type": "null"}, {"const": 1}]}, {"oneOf": [True, False]}]},
+        ["1", "null"],
+        ["2"],
     ),
     "not a type": ({"not": {"type": ["string", "object", "array"]}}, ["1", "null"], ['"a"', "[]"]),
     "not some values": (
@@ -312,6 +320,16 @@ REFUSED: dict[str, tuple[Any, str]] = {
         "#/format: regex cannot be expressed: give a pattern instead",
     ),
     "a count below zero": ({"type": "string", "minLength": -1}, "#/minLength: -1 is no count"),
+    "names that are no strings": (
+        {"const": {1: 2}},
+        "#/const: the names in a JSON object are strings",
+    ),
+    "a value that is none of JSON": ({"enum": [[b""]]}, "#/enum: bytes is no JSON value"),
+    "not a number": ({"const": float("nan")}, "#/const: nan is no number"),
+    "a count beyond reason": (
+        {"type": "string", "minLength": 1e6},
+        "#/minLength: more than 100000 cannot be asked for",
+    ),
     "a bound that is no number": (
         {"type": "integer", "minimum": "1"},
         "#/minimum: '1' is no number",
@@ -410,6 +428,37 @@ def test_white_space_is_bounded() -> None:
     assert not matcher.accepts(f"[\n{' ' * 21}1]")
     assert not matcher.accepts("[ \n1]")
     assert not matcher.accepts(" []")
+
+
+@pytest.mark.build
+def test_what_a_model_writes_fits(llm: Llama) -> None:
+    """The hottest tiny model answers in the schema, whatever the seed."""
+    schema = {
+        **OBJECT,
+        "properties": {
+            "when": {"type": "string", "format": "date"},
+            "n": {"type": "number", "minimum": -2.5, "maximum": 7},
+            "tags": {"type": "array", "items": {"enum": ["red", "green"]}, "minItems": 1},
+        },
+        "required": ["when", "n"],
+    }
+    grammar = LlamaGrammar.from_json_schema(schema)
+    ended = 0
+    for seed in range(8):
+        answer = llm.create_completion(
+            "x", grammar=grammar, max_tokens=400, temperature=1.5, top_k=0, top_p=1.0, min_p=0.0,
+            seed=seed,
+        )  # fmt: skip
+        assert isinstance(answer, dict)
+        choice = answer["choices"][0]
+        if choice["finish_reason"] == "stop":
+            value = json.loads(choice["text"])
+            assert list(value) in (["when", "n"], ["when", "n", "tags"])
+            assert -2.5 <= value["n"] <= 7
+            dt.date.fromisoformat(value["when"].replace("0000", "0001"))
+            assert set(value.get("tags", ["red"])) <= {"red", "green"}
+            ended += 1
+    assert ended > 3
 
 
 COUNT = int(os.environ.get("LLAMA_CPP_FUZZ", "1")) * 60
