@@ -16,7 +16,9 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
+from ci.project import requirements
 from tests.installers.environments import PDM, POETRY, Installer, program, provided
 from tests.sources import (
     ROOT,
@@ -27,6 +29,7 @@ from tests.sources import (
     recorded,
     write_prebuilt,
 )
+from tests.wheels import write_wheel
 
 pytestmark = [pytest.mark.build, pytest.mark.network]
 
@@ -42,10 +45,13 @@ def run(command: list[str], env: dict[str, str], cwd: Path) -> str:
 
 @pytest.fixture(scope="session")
 def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that installers look into: our sdist, and what its build installs."""
+    """A folder that installers look into: our sdist, what its build installs, and what it requires."""
     folder = download_build_requirements(tmp_path_factory.mktemp("shelf"))
     command = ["-m", "build", "--sdist", "--no-isolation", "--outdir", str(folder), str(ROOT)]
     subprocess.run([sys.executable, *command], check=True, capture_output=True)
+    for requirement in requirements():
+        project = Requirement(requirement).name
+        write_wheel(folder, project=project, version="99", platform="any")
     return folder
 
 
@@ -70,13 +76,13 @@ class Client:
 
     def pip(self, lto: str, *options: str, what: str = "llama-cpp-python") -> str:
         """Install anew with ``-DGGML_LTO=<lto>`` in CMAKE_ARGS; return what was built in."""
-        offline = ["--no-index", "--no-deps", "--find-links", str(self.shelf)]
+        offline = ["--no-index", "--find-links", str(self.shelf)]
         command = [*PIP, "--python", str(self.target), "install", "--force-reinstall", *offline]
         run([*command, *options, what], self._env(lto), self.folder)
         return recorded(self.target).get("GGML_LTO", "")
 
     def uv(self, lto: str, *options: str, what: str = "llama-cpp-python") -> str:
-        offline = ["--no-index", "--no-deps", "--find-links", str(self.shelf)]
+        offline = ["--no-index", "--find-links", str(self.shelf)]
         command = [*UV, "pip", "install", "--python", str(self.target), *offline]
         run([*command, *options, what], self._env(lto), self.folder)
         return recorded(self.target).get("GGML_LTO", "")
