@@ -97,6 +97,11 @@ def test_the_begin_token_comes_once(chatting: Llama) -> None:
     assert asked.tokens(chatting)[:2] == chatting.tokenize("A chat", add_bos=True)[:2]
 
 
+def test_no_unicode(chatting: Llama) -> None:
+    with pytest.raises(ValidationError, match="has a lone surrogate at character 9"):
+        chatting.create_chat_completion([{"role": "user", "content": "\ud800"}])
+
+
 def test_limits_and_stops(chatting: Llama) -> None:
     assert content(chatting, max_tokens=2) == " goo"
     assert content(chatting, stop="until") == " goodbye, "
