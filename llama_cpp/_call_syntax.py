@@ -13,8 +13,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _decode = json.JSONDecoder(strict=False).raw_decode
-_SPACE = re.compile(r"[\s;,]*")
-_NAMED_CALL = re.compile(r"([a-zA-Z0-9_.\-:/]+)\s*(?:\[CALL_ID\][^\[{]*)?(?:\[ARGS\])?\s*(?=\{)")
+_SPACE = re.compile(r"[\s;,]*(?:```\s*)?")
+# A call as a name and its arguments: Mistral's, Kimi's ("functions.name:0"), DeepSeek's.
+_NAMED_CALL = re.compile(
+    r"([a-zA-Z0-9_.\-:/]+)\s*(?:\[CALL_ID\][^\[{]*)?(?:\[ARGS\])?\s*(?:```json\s*)?(?=\{)"
+)
+_BEFORE_NAMES = ("", "functions.", "function")
+_MARKS_WITHIN = re.compile(r"<\|tool_call\w*\|>|<｜tool[^｜]*｜>")
 
 
 class Call(NamedTuple):
@@ -40,6 +45,8 @@ BLOCKS = (
     Block("<minimax:tool_call>", "</minimax:tool_call>"),
     Block("<function=", "</function>"),
     Block("<|START_OF_FUNCTION_CALL|>", "<|END_OF_FUNCTION_CALL|>"),
+    Block("<|tool_calls_section_begin|>", "<|tool_calls_section_end|>"),
+    Block("<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>"),
     Block("[TOOL_CALLS]", None),
     Block("<|python_tag|>", None),
     Block("<|tool_call|>", None),
@@ -58,6 +65,8 @@ def block_calls(body: str, opens: str, schemas: Mapping[str, Any]) -> list[Call]
     if opens == "[TOOL_CALLS]":
         parts = [bare_calls(part, schemas) for part in body.split(opens)]
         return [call for calls in parts for call in calls] if all(parts) else []
+    if opens in {"<|tool_calls_section_begin|>", "<｜tool▁calls▁begin｜>"}:
+        body = _MARKS_WITHIN.sub("", body)
     if opens == "<|tool_call|>":
         body = body.strip().removesuffix("<|/tool_call|>")
     for tagged in (_FUNCTION_TAG, _INVOKE_TAG):
@@ -75,7 +84,7 @@ def bare_calls(text: str, schemas: Mapping[str, Any]) -> list[Call]:
     at = _SPACE.match(text).end()  # type: ignore[union-attr]
     while at < len(text):
         named = _NAMED_CALL.match(text, at)
-        name = named[1] if named is not None and named[1] in schemas else None
+        name = None if named is None else _name(named[1], schemas)
         if named is not None and name is not None:
             at = named.end()
         try:
@@ -102,12 +111,25 @@ def may_be_bare(text: str, schemas: Mapping[str, Any]) -> bool:
         key, whole = head[1] or "", head[2]
         keys = ("name", "parameters", "arguments", "type", "function", "id", "tool_calls")
         return key in keys if whole else any(k.startswith(key) for k in keys)
-    if any(name.startswith(text) for name in schemas):
+    if any(f"{before}{name}".startswith(text) for name in schemas for before in _BEFORE_NAMES):
         return True
     name = re.match(r"[a-zA-Z0-9_.\-:/]+", text)
-    if name is None or name[0] not in schemas:
+    if name is None or _name(name[0].rstrip(":"), schemas) is None:
         return any(block.opens.startswith(text) for block in BLOCKS)
-    return re.match(r"\s*(?:\[[A-Z_]*\]?[^{]{0,64})?(?:\{|$)", text[name.end() :]) is not None
+    rest = text[name.end() :]
+    return re.match(r"\s*(?:\[[A-Z_]*\]?[^{]{0,64}|`{1,3}[json]*\s*)?(?:\{|$)", rest) is not None
+
+
+def _name(written: str, schemas: Mapping[str, Any]) -> str | None:
+    """Return the tool that a written name means; None where it is none."""
+    if written in schemas:
+        return written
+    for before in _BEFORE_NAMES:
+        name = written.removeprefix(before)
+        for found in (name, name.rpartition(":")[0]):
+            if found in schemas:
+                return found
+    return None
 
 
 def json_calls(value: Any, schemas: Mapping[str, Any]) -> list[Call]:

@@ -178,6 +178,36 @@ def test_a_call_that_is_required_in_other_formats(chatting: Llama, chat_format: 
     assert called(chatting, tools=[WEATHER], tool_choice="required") == ("get_weather", ROME)
 
 
+def test_calls_that_the_model_chooses(chatting: Llama) -> None:
+    text = 'So: <tool_call>{"name": "time", "arguments": {}}</tool_call>'
+    script = [*chatting.tokenize(text, add_bos=False), chatting.token_eos()]
+
+    def speak(length: int) -> Any:
+        def processor(ids: Any, scores: Any) -> Any:
+            scores[:] = -100.0
+            scores[script[len(ids) - length]] = 100.0
+            return scores
+
+        return [processor]
+
+    length = len(_chat.prepare(chatting, HI, tools=TIME).tokens(chatting))
+    options: Any = {"tools": TIME, "temperature": 0, "logits_processor": speak(length)}
+    whole: Any = chatting.create_chat_completion(HI, **options)
+    choice = whole["choices"][0]
+    assert choice["finish_reason"] == "tool_calls"
+    assert choice["message"]["content"] == "So:"
+    (call,) = choice["message"]["tool_calls"]
+    assert call["function"] == {"name": "time", "arguments": "{}"}
+    parts: Any = chatting.create_chat_completion(HI, stream=True, **options)
+    deltas = [part["choices"][0]["delta"] for part in parts]
+    assert "".join(delta.get("content") or "" for delta in deltas) == "So:"
+    calls = [call for delta in deltas for call in delta.get("tool_calls", ())]
+    assert [call["function"] for call in calls] == [
+        {"name": "time", "arguments": ""},
+        {"arguments": "{}"},
+    ]
+
+
 def test_a_call_that_is_cut(chatting: Llama) -> None:
     answer: Any = chatting.create_chat_completion(
         HI, tools=[WEATHER], tool_choice="required", temperature=0, max_tokens=1
