@@ -19,7 +19,7 @@ _NAMED_CALL = re.compile(
     r"([a-zA-Z0-9_.\-:/]+)\s*(?:\[CALL_ID\][^\[{]*)?(?:\[ARGS\])?\s*(?:```json\s*)?(?=\{)"
 )
 _BEFORE_NAMES = ("", "functions.", "function")
-_MARKS_WITHIN = re.compile(r"<\|tool_call\w*\|>|<｜tool[^｜]*｜>")
+_MARKS_WITHIN = re.compile(r"<\|/?tool_call\w*\|>|<｜tool[^｜]*｜>|｜DSML｜")
 
 
 class Call(NamedTuple):
@@ -43,6 +43,12 @@ BLOCKS = (
     Block("<tool_calls>", "</tool_calls>"),
     Block("<TOOLCALL>", "</TOOLCALL>"),
     Block("<minimax:tool_call>", "</minimax:tool_call>"),
+    Block("<seed:tool_call>", "</seed:tool_call>"),
+    Block("<｜DSML｜function_calls>", "</｜DSML｜function_calls>"),
+    Block("<｜DSML｜tool_calls>", "</｜DSML｜tool_calls>"),
+    Block("<|tools_prefix|>", "<|tools_suffix|>"),
+    Block("<|START_ACTION|>", "<|END_ACTION|>"),
+    Block("<function name=", "</function>"),
     Block("<function=", "</function>"),
     Block("<|START_OF_FUNCTION_CALL|>", "<|END_OF_FUNCTION_CALL|>"),
     Block("<|tool_calls_section_begin|>", "<|tool_calls_section_end|>"),
@@ -65,11 +71,12 @@ def block_calls(body: str, opens: str, schemas: Mapping[str, Any]) -> list[Call]
     if opens == "[TOOL_CALLS]":
         parts = [bare_calls(part, schemas) for part in body.split(opens)]
         return [call for calls in parts for call in calls] if all(parts) else []
-    if opens in {"<|tool_calls_section_begin|>", "<｜tool▁calls▁begin｜>"}:
-        body = _MARKS_WITHIN.sub("", body)
-    if opens == "<|tool_call|>":
-        body = body.strip().removesuffix("<|/tool_call|>")
-    for tagged in (_FUNCTION_TAG, _INVOKE_TAG):
+    if opens == "<|tools_prefix|>":
+        return _keyed_calls(body, schemas)
+    if opens == "<function name=":
+        body = f"{opens}{body}</function>"
+    body = _MARKS_WITHIN.sub("", body)
+    for tagged in (_FUNCTION_TAG, _INVOKE_TAG, _NAMED_FUNCTION_TAG):
         if tagged.call.match(body) is not None:
             return _tagged_calls(body, tagged, schemas)
     name, _, rest = body.strip().partition("<arg_key>")
@@ -109,7 +116,17 @@ def may_be_bare(text: str, schemas: Mapping[str, Any]) -> bool:
         if head is None:
             return False
         key, whole = head[1] or "", head[2]
-        keys = ("name", "parameters", "arguments", "type", "function", "id", "tool_calls")
+        keys = (
+            "name",
+            "parameters",
+            "arguments",
+            "type",
+            "function",
+            "id",
+            "tool_calls",
+            "tool_call_id",
+            "tool_name",
+        )
         return key in keys if whole else any(k.startswith(key) for k in keys)
     if any(f"{before}{name}".startswith(text) for name in schemas for before in _BEFORE_NAMES):
         return True
@@ -143,10 +160,24 @@ def json_calls(value: Any, schemas: Mapping[str, Any]) -> list[Call]:
         return json_calls(value["tool_calls"], schemas)
     if isinstance(value.get("function"), dict):
         return json_calls(value["function"], schemas)
-    name = value.get("name", value.get("function"))
+    name = value.get("name", value.get("tool_name", value.get("function")))
     if not isinstance(name, str) or name not in schemas:
         return []
     return _named(name, value.get("arguments", value.get("parameters", {})))
+
+
+def _keyed_calls(body: str, schemas: Mapping[str, Any]) -> list[Call]:
+    """Read ``[{"name": {…arguments…}}]``."""
+    try:
+        value = json.loads(body, strict=False)
+    except (ValueError, RecursionError):
+        return []
+    calls = []
+    for item in value if isinstance(value, list) else []:
+        if not isinstance(item, dict) or len(item) != 1 or not item.keys() <= schemas.keys():
+            return []
+        calls += [call for name, arguments in item.items() for call in _named(name, arguments)]
+    return calls
 
 
 def _named(name: str, arguments: Any) -> list[Call]:
@@ -177,7 +208,11 @@ _FUNCTION_TAG = _Tags(
 )
 _INVOKE_TAG = _Tags(
     re.compile(r'\s*<invoke name="([^">\n]+)">(.*?)</invoke>', re.DOTALL),
-    re.compile(r'\s*<parameter name="([^">\n]+)">\n?(.*?)\n?</parameter>', re.DOTALL),
+    re.compile(r'\s*<parameter name="([^">\n]+)"[^>\n]*>\n?(.*?)\n?</parameter>', re.DOTALL),
+)
+_NAMED_FUNCTION_TAG = _Tags(
+    re.compile(r'\s*<function name="([^">\n]+)">(.*?)</function>', re.DOTALL),
+    re.compile(r'\s*<param name="([^">\n]+)">\n?(.*?)\n?</param>', re.DOTALL),
 )
 _ARGUMENT = re.compile(
     r"\s*<arg_key>([^<\n]+)</arg_key>\s*<arg_value>\n?(.*?)\n?</arg_value>", re.DOTALL

@@ -184,6 +184,29 @@ CALLS: dict[str, tuple[Family, str, Answer]] = {
         ),
         ("", [PARIS]),
     ),
+    "apertus": (
+        "hermes",
+        '<|tools_prefix|>[{"get_weather": {"city": "Paris"}}, {"time": {}}]<|tools_suffix|>',
+        ("", [PARIS, ("time", "{}")]),
+    ),
+    "cohere": (
+        "llama",
+        '[{"tool_call_id": "0", "tool_name": "get_weather", "parameters": {"city": "Paris"}}]',
+        ("", [PARIS]),
+    ),
+    "deepseek 3.2": (
+        "hermes",
+        (
+            '<｜DSML｜function_calls>\n<｜DSML｜invoke name="get_weather">\n<｜DSML｜parameter name="city" '
+            'string="true">Paris</｜DSML｜parameter>\n</｜DSML｜invoke>\n</｜DSML｜function_calls>'
+        ),
+        ("", [PARIS]),
+    ),
+    "minicpm": (
+        "hermes",
+        '<function name="get_weather"><param name="city">Paris</param></function>',
+        ("", [PARIS]),
+    ),
     "llama": (
         "llama",
         '{"name": "get_weather", "parameters": {"city": "Paris"}}',
@@ -290,6 +313,9 @@ CONTENT: tuple[tuple[Family, str], ...] = (
     ("hermes", "<tool_call><function=time>x<parameter=a>1</parameter></function></tool_call>"),
     ("hermes", "<tool_call>time<arg_key>a</arg_key></tool_call>"),
     ("hermes", '<minimax:tool_call><invoke name="x"></invoke></minimax:tool_call>'),
+    ("hermes", '<|tools_prefix|>[{"nobody": {}}]<|tools_suffix|>'),
+    ("hermes", "<|tools_prefix|>[<|tools_suffix|>"),
+    ("hermes", '<function name="nobody"></function>'),
     ("hermes", "functions.nobody:0{}"),
     ("hermes", "function"),
     ("hermes", "functional"),
