@@ -13,8 +13,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _decode = json.JSONDecoder(strict=False).raw_decode
-_SPACE = re.compile(r"[\s;,]*")
-_NAMED_CALL = re.compile(r"([a-zA-Z0-9_.\-:/]+)\s*(?:\[CALL_ID\][^\[{]*)?(?:\[ARGS\])?\s*(?=\{)")
+_SPACE = re.compile(r"[\s;,]*(?:```\s*)?")
+# A call as a name and its arguments: Mistral's, Kimi's ("functions.name:0"), DeepSeek's.
+_NAMED_CALL = re.compile(
+    r"([a-zA-Z0-9_.\-:/]+)\s*(?:\[CALL_ID\][^\[{]*)?(?:\[ARGS\])?\s*(?:```json\s*)?(?=\{)"
+)
+_BEFORE_NAMES = ("", "functions.", "function")
+_MARKS_WITHIN = re.compile(r"<\|/?tool_call\w*\|>|<｜tool[^｜]*｜>|｜DSML｜")
 
 
 class Call(NamedTuple):
@@ -38,8 +43,16 @@ BLOCKS = (
     Block("<tool_calls>", "</tool_calls>"),
     Block("<TOOLCALL>", "</TOOLCALL>"),
     Block("<minimax:tool_call>", "</minimax:tool_call>"),
+    Block("<seed:tool_call>", "</seed:tool_call>"),
+    Block("<｜DSML｜function_calls>", "</｜DSML｜function_calls>"),
+    Block("<｜DSML｜tool_calls>", "</｜DSML｜tool_calls>"),
+    Block("<|tools_prefix|>", "<|tools_suffix|>"),
+    Block("<|START_ACTION|>", "<|END_ACTION|>"),
+    Block("<function name=", "</function>"),
     Block("<function=", "</function>"),
     Block("<|START_OF_FUNCTION_CALL|>", "<|END_OF_FUNCTION_CALL|>"),
+    Block("<|tool_calls_section_begin|>", "<|tool_calls_section_end|>"),
+    Block("<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>"),
     Block("[TOOL_CALLS]", None),
     Block("<|python_tag|>", None),
     Block("<|tool_call|>", None),
@@ -58,9 +71,12 @@ def block_calls(body: str, opens: str, schemas: Mapping[str, Any]) -> list[Call]
     if opens == "[TOOL_CALLS]":
         parts = [bare_calls(part, schemas) for part in body.split(opens)]
         return [call for calls in parts for call in calls] if all(parts) else []
-    if opens == "<|tool_call|>":
-        body = body.strip().removesuffix("<|/tool_call|>")
-    for tagged in (_FUNCTION_TAG, _INVOKE_TAG):
+    if opens == "<|tools_prefix|>":
+        return _keyed_calls(body, schemas)
+    if opens == "<function name=":
+        body = f"{opens}{body}</function>"
+    body = _MARKS_WITHIN.sub("", body)
+    for tagged in (_FUNCTION_TAG, _INVOKE_TAG, _NAMED_FUNCTION_TAG):
         if tagged.call.match(body) is not None:
             return _tagged_calls(body, tagged, schemas)
     name, _, rest = body.strip().partition("<arg_key>")
@@ -75,7 +91,7 @@ def bare_calls(text: str, schemas: Mapping[str, Any]) -> list[Call]:
     at = _SPACE.match(text).end()  # type: ignore[union-attr]
     while at < len(text):
         named = _NAMED_CALL.match(text, at)
-        name = named[1] if named is not None and named[1] in schemas else None
+        name = None if named is None else _name(named[1], schemas)
         if named is not None and name is not None:
             at = named.end()
         try:
@@ -100,14 +116,37 @@ def may_be_bare(text: str, schemas: Mapping[str, Any]) -> bool:
         if head is None:
             return False
         key, whole = head[1] or "", head[2]
-        keys = ("name", "parameters", "arguments", "type", "function", "id", "tool_calls")
+        keys = (
+            "name",
+            "parameters",
+            "arguments",
+            "type",
+            "function",
+            "id",
+            "tool_calls",
+            "tool_call_id",
+            "tool_name",
+        )
         return key in keys if whole else any(k.startswith(key) for k in keys)
-    if any(name.startswith(text) for name in schemas):
+    if any(f"{before}{name}".startswith(text) for name in schemas for before in _BEFORE_NAMES):
         return True
     name = re.match(r"[a-zA-Z0-9_.\-:/]+", text)
-    if name is None or name[0] not in schemas:
+    if name is None or _name(name[0].rstrip(":"), schemas) is None:
         return any(block.opens.startswith(text) for block in BLOCKS)
-    return re.match(r"\s*(?:\[[A-Z_]*\]?[^{]{0,64})?(?:\{|$)", text[name.end() :]) is not None
+    rest = text[name.end() :]
+    return re.match(r"\s*(?:\[[A-Z_]*\]?[^{]{0,64}|`{1,3}[json]*\s*)?(?:\{|$)", rest) is not None
+
+
+def _name(written: str, schemas: Mapping[str, Any]) -> str | None:
+    """Return the tool that a written name means; None where it is none."""
+    if written in schemas:
+        return written
+    for before in _BEFORE_NAMES:
+        name = written.removeprefix(before)
+        for found in (name, name.rpartition(":")[0]):
+            if found in schemas:
+                return found
+    return None
 
 
 def json_calls(value: Any, schemas: Mapping[str, Any]) -> list[Call]:
@@ -121,10 +160,24 @@ def json_calls(value: Any, schemas: Mapping[str, Any]) -> list[Call]:
         return json_calls(value["tool_calls"], schemas)
     if isinstance(value.get("function"), dict):
         return json_calls(value["function"], schemas)
-    name = value.get("name", value.get("function"))
+    name = value.get("name", value.get("tool_name", value.get("function")))
     if not isinstance(name, str) or name not in schemas:
         return []
     return _named(name, value.get("arguments", value.get("parameters", {})))
+
+
+def _keyed_calls(body: str, schemas: Mapping[str, Any]) -> list[Call]:
+    """Read ``[{"name": {…arguments…}}]``."""
+    try:
+        value = json.loads(body, strict=False)
+    except (ValueError, RecursionError):
+        return []
+    calls = []
+    for item in value if isinstance(value, list) else []:
+        if not isinstance(item, dict) or len(item) != 1 or not item.keys() <= schemas.keys():
+            return []
+        calls += [call for name, arguments in item.items() for call in _named(name, arguments)]
+    return calls
 
 
 def _named(name: str, arguments: Any) -> list[Call]:
@@ -155,7 +208,11 @@ _FUNCTION_TAG = _Tags(
 )
 _INVOKE_TAG = _Tags(
     re.compile(r'\s*<invoke name="([^">\n]+)">(.*?)</invoke>', re.DOTALL),
-    re.compile(r'\s*<parameter name="([^">\n]+)">\n?(.*?)\n?</parameter>', re.DOTALL),
+    re.compile(r'\s*<parameter name="([^">\n]+)"[^>\n]*>\n?(.*?)\n?</parameter>', re.DOTALL),
+)
+_NAMED_FUNCTION_TAG = _Tags(
+    re.compile(r'\s*<function name="([^">\n]+)">(.*?)</function>', re.DOTALL),
+    re.compile(r'\s*<param name="([^">\n]+)">\n?(.*?)\n?</param>', re.DOTALL),
 )
 _ARGUMENT = re.compile(
     r"\s*<arg_key>([^<\n]+)</arg_key>\s*<arg_value>\n?(.*?)\n?</arg_value>", re.DOTALL

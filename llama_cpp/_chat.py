@@ -57,12 +57,12 @@ class ChatRequest:
     """How this model writes calls."""
 
     def tokens(self, llm: Llama) -> list[int]:
-        """Return the prompt's token ids."""
-        return llm.tokenize(
-            self.prompt.encode("utf-8", "surrogatepass"),
-            add_bos=not self.added_special,
-            special=True,
-        )
+        """Return the prompt's token ids.
+
+        Raises:
+            ValidationError: the prompt is no Unicode text.
+        """
+        return llm.tokenize(self.prompt, add_bos=not self.added_special, special=True)
 
     def completion(self, completion: Mapping[str, Any]) -> Json:
         """Return a completion of the prompt as OpenAI's chat completion.
@@ -301,22 +301,24 @@ def _variables(
     messages: object, called: Tools, source: str, more: Mapping[str, object] | None
 ) -> Json:
     """Return what a formatter is called with."""
+    if not isinstance(more, (Mapping, type(None))):
+        raise ValidationError(f"chat_template_kwargs is {more!r}; it must be a dict of variables")
     variables: Json = dict(more or {})
     if not source:  # a formatter of someone else's takes what was given
         if called.tools:
             variables["tools"] = list(called.tools)
-        return {"messages": messages, **variables}
+        return {**variables, "messages": messages}
     conversation = _chat_messages.read(messages, source=source)
     if not _tools.knows_tools(source):
         if called.choice != "none" or any(m.get("tool_calls") for m in conversation.messages):
             conversation = _tools.in_words(conversation, called)
-        return {"messages": conversation.messages, **variables}
+        return {**variables, "messages": conversation.messages}
     if "tool_calls" not in source:
         conversation = _tools.calls_in_words(conversation)
     if called.choice != "none":
         variables["tools"] = list(called.tools)
         variables["declarations"] = _tools.declarations(called)
-    return {"messages": conversation.messages, **variables}
+    return {**variables, "messages": conversation.messages}
 
 
 def _top(logprobs: object, top_logprobs: object) -> int | None:
@@ -334,7 +336,9 @@ def _top(logprobs: object, top_logprobs: object) -> int | None:
 def _stops(*groups: str | Sequence[str] | None) -> tuple[str, ...]:
     stops: list[str] = []
     for group in groups:
-        stops += [group] if isinstance(group, str) else list(group or ())
+        if not isinstance(group, (str, list, tuple, type(None))):
+            raise ValidationError(f"stop is {group!r}; it must be a string or a list of strings")
+        stops += [group] if isinstance(group, str) else group or ()
     return tuple(dict.fromkeys(stops))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from llama_cpp import _chat
 from llama_cpp._errors import LlamaError
@@ -13,9 +13,14 @@ if TYPE_CHECKING:
 
     from llama_cpp._chat import Formatter
     from llama_cpp.llama import Llama
+    from llama_cpp.llama_types import (
+        CreateChatCompletionResponse,
+        CreateChatCompletionStreamResponse,
+    )
 
     Json = dict[str, Any]
     Answer = Union[Json, Iterator[Json]]
+    TypedAnswer = Union[CreateChatCompletionResponse, Iterator[CreateChatCompletionStreamResponse]]
 
 
 def create_chat_completion(
@@ -50,7 +55,7 @@ def create_chat_completion(
     top_logprobs: int | None = None,
     *,
     chat_template_kwargs: Mapping[str, object] | None = None,
-) -> Answer:
+) -> TypedAnswer:
     """Answer a chat, in OpenAI's shapes.
 
     The prompt is made by ``chat_handler``, else by the format ``chat_format``, else by the template
@@ -132,10 +137,9 @@ def create_chat_completion(
     if chat_template_kwargs is not None:
         options["chat_template_kwargs"] = chat_template_kwargs
     handler = _handler(self)
-    if handler is not None:
-        answer: Answer = handler(llama=self, messages=messages, **options)
-        return answer
-    return complete(self, messages, None, **options)
+    if handler is None:
+        return cast("TypedAnswer", complete(self, messages, None, **options))
+    return cast("TypedAnswer", handler(llama=self, messages=messages, **options))
 
 
 def create_chat_completion_openai_v1(self: Llama, *args: Any, **kwargs: Any) -> Any:
@@ -156,7 +160,7 @@ def create_chat_completion_openai_v1(self: Llama, *args: Any, **kwargs: Any) -> 
         )
     except ImportError as error:
         raise LlamaError("OpenAI's types need the package openai: pip install openai") from error
-    answer = create_chat_completion(self, *args, **kwargs)
+    answer: Any = create_chat_completion(self, *args, **kwargs)
     if isinstance(answer, dict):
         return ChatCompletion(**answer)
     return (ChatCompletionChunk(**chunk) for chunk in answer)

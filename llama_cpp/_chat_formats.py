@@ -83,7 +83,7 @@ class TextFormat:
             ValidationError: the messages are no conversation, or the format refuses them.
             LlamaError: jinja2 is not installed.
         """
-        conversation = read(messages, source=self.source)
+        conversation = read(messages, source=self.source).with_names()
         prompt = ChatTemplate(self.source).render(
             {
                 **_DEFAULTS,

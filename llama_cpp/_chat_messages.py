@@ -54,6 +54,20 @@ class Conversation(NamedTuple):
         """The messages that are no system messages."""
         return [m for m in self.messages if m["role"] not in _SYSTEM]
 
+    def with_names(self) -> Conversation:
+        """Return the conversation with the name of its tool in each tool's answer."""
+        names: dict[object, str] = {}
+        messages = []
+        for message in self.messages:
+            for call in message.get("tool_calls", ()):
+                names[call.get("id")] = call["function"]["name"]
+            name = names.get(message.get("tool_call_id"))
+            if message["role"] == "tool" and name is not None:
+                messages.append({"name": name, **message})
+            else:
+                messages.append(message)
+        return Conversation(messages)
+
     def without_system(self) -> Conversation | None:
         """Return the conversation with the system's words in front of the user's first ones.
 

@@ -39,7 +39,11 @@ def grammar_of(grammar: Grammar, response_format: object, called: Tools, family:
         return grammar
     from llama_cpp.llama_grammar import LlamaGrammar  # noqa: PLC0415 - only needed here
 
-    return LlamaGrammar.from_json_schema(json.dumps(schema), verbose=False)
+    try:
+        text = json.dumps(schema)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValidationError(f"the schema is no JSON: {error}") from error
+    return LlamaGrammar.from_json_schema(text, verbose=False)
 
 
 def _schema(response_format: object) -> Json | None:

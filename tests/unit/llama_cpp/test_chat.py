@@ -396,6 +396,40 @@ def test_declarations() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "end"),
+    [
+        (
+            "functionary-v1",
+            (
+                "user:\nhi<|END_OF_USER|>\nassistant:\n<|START_OF_FUNCTION_CALL|>time:\n"
+                "{}<|END_OF_FUNCTION_CALL|>\nfunction name=time:\nnoon<|END_OF_FUNCTION_RESULT|>\n"
+                "assistant:"
+            ),
+        ),
+        (
+            "functionary-v2",
+            (
+                "<|from|>user\n<|recipient|>all\n<|content|>hi\n<|from|>assistant\n<|recipient|>time\n"
+                "<|content|>{}<|stop|>\n<|from|>time\n<|recipient|>all\n<|content|>noon\n"
+                "<|from|>assistant\n<|recipient|>"
+            ),
+        ),
+    ],
+)
+def test_functionary_s_conversations(name: str, end: str) -> None:
+    talk = [
+        *HI,
+        {
+            "role": "assistant",
+            "tool_calls": [{"id": "1", "function": {"name": "time", "arguments": "{}"}}],
+        },
+        {"role": "tool", "tool_call_id": "1", "content": "noon"},
+    ]
+    asked = request(talk, formatter=text_formats()[name], tools=TOOLS)
+    assert asked.prompt.endswith(end)
+
+
+@pytest.mark.parametrize(
     ("mark", "family", "named", "free"),
     [
         ("", "hermes", '<tool_call>\n{"name": "time", "arguments": ', "<tool_call>\n"),
@@ -478,6 +512,15 @@ def test_how_a_forced_call_begins(mark: str, family: str, named: str, free: str)
             {"logprobs": True, "top_logprobs": -1},
             "top_logprobs is -1; choose an integer from 0 to 100",
         ),
+        (
+            {"template_variables": [1]},
+            "chat_template_kwargs is [1]; it must be a dict of variables",
+        ),
+        (
+            {"response_format": {"type": "json_object", "schema": {"const": b""}}},
+            "the schema is no JSON: Object of type bytes is not JSON serializable",
+        ),
+        ({"stop": 5}, "stop is 5; it must be a string or a list of strings"),
         ({"top_logprobs": "5"}, "top_logprobs is '5'; choose an integer from 0 to 100"),
     ],
 )
@@ -491,7 +534,7 @@ def test_what_is_passed_on() -> None:
         response_format={"type": "text"},
         stop="END",
         logprobs=True,
-        template_variables={"add_generation_prompt": False},
+        template_variables={"add_generation_prompt": False, "messages": []},
     )
     assert (asked.prompt, asked.added_special) == ("<s>user: hi\n", True)
     assert asked.grammar == "root ::= [a]"

@@ -97,6 +97,11 @@ def test_the_begin_token_comes_once(chatting: Llama) -> None:
     assert asked.tokens(chatting)[:2] == chatting.tokenize("A chat", add_bos=True)[:2]
 
 
+def test_no_unicode(chatting: Llama) -> None:
+    with pytest.raises(ValidationError, match="has a lone surrogate at character 9"):
+        chatting.create_chat_completion([{"role": "user", "content": "\ud800"}])
+
+
 def test_limits_and_stops(chatting: Llama) -> None:
     assert content(chatting, max_tokens=2) == " goo"
     assert content(chatting, stop="until") == " goodbye, "
@@ -171,6 +176,36 @@ def test_a_call_that_is_required(chatting: Llama) -> None:
 def test_a_call_that_is_required_in_other_formats(chatting: Llama, chat_format: str) -> None:
     chatting.chat_format = chat_format
     assert called(chatting, tools=[WEATHER], tool_choice="required") == ("get_weather", ROME)
+
+
+def test_calls_that_the_model_chooses(chatting: Llama) -> None:
+    text = 'So: <tool_call>{"name": "time", "arguments": {}}</tool_call>'
+    script = [*chatting.tokenize(text, add_bos=False), chatting.token_eos()]
+
+    def speak(length: int) -> Any:
+        def processor(ids: Any, scores: Any) -> Any:
+            scores[:] = -100.0
+            scores[script[len(ids) - length]] = 100.0
+            return scores
+
+        return [processor]
+
+    length = len(_chat.prepare(chatting, HI, tools=TIME).tokens(chatting))
+    options: Any = {"tools": TIME, "temperature": 0, "logits_processor": speak(length)}
+    whole: Any = chatting.create_chat_completion(HI, **options)
+    choice = whole["choices"][0]
+    assert choice["finish_reason"] == "tool_calls"
+    assert choice["message"]["content"] == "So:"
+    (call,) = choice["message"]["tool_calls"]
+    assert call["function"] == {"name": "time", "arguments": "{}"}
+    parts: Any = chatting.create_chat_completion(HI, stream=True, **options)
+    deltas = [part["choices"][0]["delta"] for part in parts]
+    assert "".join(delta.get("content") or "" for delta in deltas) == "So:"
+    calls = [call for delta in deltas for call in delta.get("tool_calls", ())]
+    assert [call["function"] for call in calls] == [
+        {"name": "time", "arguments": ""},
+        {"arguments": "{}"},
+    ]
 
 
 def test_a_call_that_is_cut(chatting: Llama) -> None:

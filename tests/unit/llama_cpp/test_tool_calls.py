@@ -149,6 +149,64 @@ CALLS: dict[str, tuple[Family, str, Answer]] = {
         '<|tool_call|>[{"name": "get_weather", "arguments": {"city": "Paris"}}]<|/tool_call|>',
         ("", [PARIS]),
     ),
+    "kimi": (
+        "hermes",
+        (
+            "Look.<|tool_calls_section_begin|><|tool_call_begin|>functions.get_weather:0"
+            '<|tool_call_argument_begin|>{"city": "Paris"}<|tool_call_end|><|tool_call_begin|>'
+            "functions.time:1<|tool_call_argument_begin|>{}<|tool_call_end|><|tool_calls_section_end|>"
+        ),
+        ("Look.", [PARIS, ("time", "{}")]),
+    ),
+    "kimi, its marks control tokens": (
+        "hermes",
+        'functions.get_weather:0{"city": "Paris"}functions.time:1{}',
+        ("", [PARIS, ("time", "{}")]),
+    ),
+    "deepseek": (
+        "hermes",
+        (
+            "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>get_weather\n```json\n"
+            '{"city": "Paris"}\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>'
+        ),
+        ("", [PARIS]),
+    ),
+    "deepseek, its marks control tokens": (
+        "hermes",
+        'functionget_weather\n```json\n{"city": "Paris"}\n```',
+        ("", [PARIS]),
+    ),
+    "deepseek 3.1": (
+        "hermes",
+        (
+            "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>get_weather<｜tool▁sep｜>"
+            '{"city": "Paris"}<｜tool▁call▁end｜><｜tool▁calls▁end｜>'
+        ),
+        ("", [PARIS]),
+    ),
+    "apertus": (
+        "hermes",
+        '<|tools_prefix|>[{"get_weather": {"city": "Paris"}}, {"time": {}}]<|tools_suffix|>',
+        ("", [PARIS, ("time", "{}")]),
+    ),
+    "cohere": (
+        "llama",
+        '[{"tool_call_id": "0", "tool_name": "get_weather", "parameters": {"city": "Paris"}}]',
+        ("", [PARIS]),
+    ),
+    "deepseek 3.2": (
+        "hermes",
+        (
+            '<｜DSML｜function_calls>\n<｜DSML｜invoke name="get_weather">\n<｜DSML｜parameter name="city" '
+            'string="true">Paris</｜DSML｜parameter>\n</｜DSML｜invoke>\n</｜DSML｜function_calls>'
+        ),
+        ("", [PARIS]),
+    ),
+    "minicpm": (
+        "hermes",
+        '<function name="get_weather"><param name="city">Paris</param></function>',
+        ("", [PARIS]),
+    ),
     "llama": (
         "llama",
         '{"name": "get_weather", "parameters": {"city": "Paris"}}',
@@ -255,6 +313,13 @@ CONTENT: tuple[tuple[Family, str], ...] = (
     ("hermes", "<tool_call><function=time>x<parameter=a>1</parameter></function></tool_call>"),
     ("hermes", "<tool_call>time<arg_key>a</arg_key></tool_call>"),
     ("hermes", '<minimax:tool_call><invoke name="x"></invoke></minimax:tool_call>'),
+    ("hermes", '<|tools_prefix|>[{"nobody": {}}]<|tools_suffix|>'),
+    ("hermes", "<|tools_prefix|>[<|tools_suffix|>"),
+    ("hermes", '<function name="nobody"></function>'),
+    ("hermes", "functions.nobody:0{}"),
+    ("hermes", "function"),
+    ("hermes", "functional"),
+    ("hermes", "time: ```json"),
     ("mistral", "[TOOL_CALLS][{"),
     ("mistral", '[TOOL_CALLS][{"name": "time"}][TOOL_CALLS]?'),
     ("llama", "<|python_tag|>print(1)"),
