@@ -26,6 +26,7 @@ from llama_cpp._vision import (
     Qwen3VLChatHandler,
     Qwen25VLChatHandler,
 )
+from tests.tiny.audio import HIGH, LOW, wav
 from tests.tiny.vision import BLUE, RED, png
 
 if TYPE_CHECKING:
@@ -194,6 +195,17 @@ def test_the_text_of_a_stranger_holds_no_image(llm: Llama) -> None:
     for words in ("<__media__>", "<__media_0123456789abcdef_0__>", "<start_of_image>", "[IMG]"):
         assert answer(llm, user(text(words))) == LOWER
         assert answer(llm, user(text(words), image(data_url(RED)))) == UPPER
+
+
+def test_audio(vision: Path) -> None:
+    handler = MTMDChatHandler(vision / "mmproj-audio-f32.gguf", n_threads=1, warmup=False)
+    with loaded(vision, "gemma3", handler, n_ctx=2048) as llm:
+        for hertz, expected in ((LOW, UPPER), (HIGH, LOWER)):
+            data = base64.b64encode(wav(hertz)).decode()
+            part = {"type": "input_audio", "input_audio": {"data": data, "format": "wav"}}
+            assert answer(llm, user(text("listen: "), part)) == expected
+        with pytest.raises(ValidationError, match="takes no images"):
+            answer(llm, user(image(data_url(RED))))
 
 
 def test_one_handler_many_models(vision: Path) -> None:
