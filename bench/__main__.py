@@ -11,7 +11,7 @@ import zipfile
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import builds, imports, machine, rebuild, results, speed, tables
+from bench import binding, builds, imports, machine, rebuild, results, speed, tables
 from bench.models import Shape, model_files
 from bench.worker import Libraries
 from ci import paths
@@ -34,6 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
         {
             "speed": _speed,
             "import": _import,
+            "binding": _binding,
             "gpu-import": _gpu_import,
             "rebuild": _rebuild,
             "requests": _requests,
@@ -153,6 +154,42 @@ def _import(options: argparse.Namespace, progress: Progress) -> None:
         )
         rows.append((moment, f"{ours * 1000:.0f} ms against {theirs * 1000:.0f} ms"))
     progress.summary("import and size", rows)
+
+
+def _binding(options: argparse.Namespace, progress: Progress) -> None:
+    wheel = read_wheel(_wheel(options.wheel))
+    pin = load_pin()
+    if not pin.mirror:
+        raise UsageError("the pin names no sdist to compare with", cure="name one as its mirror")
+    with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
+        progress.step("installing both packages")
+        libraries = _unpacked(wheel, Path(scratch, "unpacked")) / "llama_cpp" / "lib"
+        ours = imports.install(
+            imports.OURS, f"this wheel, {wheel.version}", wheel.path, Path(scratch, "a")
+        )
+        theirs = binding.other_package(pin.mirror[0], libraries, Path(scratch, "b"), progress)
+        date, load = datetime.now(UTC), machine.load_average()
+        packages = {package.name: package for package in (ours, theirs)}
+        measured = binding.measure(packages, rounds=options.rounds, progress=progress)
+        timed = imports.measure([ours, theirs], rounds=options.rounds, progress=progress)
+    content = binding.report(
+        measured,
+        packages,
+        timed,
+        rounds=options.rounds,
+        date=date,
+        circumstances={
+            **_circumstances(wheel, "none: the sdist's Python files alone", pin.commit),
+            "python": platform.python_version(),
+            "load_average": {"before": load, "after": machine.load_average()},
+        },
+    )
+    _finish("binding", content, options, progress)
+    goals = binding.goals(measured, timed)
+    rows = [
+        (goal.text, f"{goal.measured:.2f} {'met' if goal.met else 'NOT met'}") for goal in goals
+    ]
+    progress.summary(f"{wheel.path.name}, {options.rounds} rounds", rows)
 
 
 def _gpu_import(options: argparse.Namespace, progress: Progress) -> None:
@@ -392,6 +429,7 @@ def _parser() -> argparse.ArgumentParser:
     about = {
         "speed": "tokens per second against g++ -march=native and against the AVX2 build",
         "import": "import time and wheel size beside the sdist's, built with its own defaults",
+        "binding": "what the Python side of a token costs, beside the sdist's on the same libraries",
     }
     for name, text in about.items():
         verb = verbs.add_parser(name, help=text, description=text)

@@ -36,7 +36,7 @@ OURS, THEIRS = "wheel", "sdist"
 
 # what the module's name alone brings, and what a program needs before it can load a model; one
 # package loads its libraries in the import, the other at first use
-_PROGRAMS: Mapping[str, Mapping[Moment, str]] = {
+PROGRAMS: Mapping[str, Mapping[Moment, str]] = {
     OURS: {
         "import": "import llama_cpp",
         "libraries": "import llama_cpp; from llama_cpp import _library; _library.load()",
@@ -120,7 +120,7 @@ def _build_sdist(mirror: Mirror, scratch: Path, jobs: int, progress: Progress) -
     # its options would come from the environment
     env = dict.fromkeys(("CMAKE_ARGS", "CFLAGS", "CXXFLAGS", "SKBUILD_CMAKE_ARGS"), "")
     env |= {"CC": "gcc", "CXX": "g++", "CMAKE_BUILD_PARALLEL_LEVEL": str(jobs)}
-    python = _environment(scratch / "venv")
+    python = environment(scratch / "venv")
     out = scratch / "out"
     try:
         run([python, "-m", "pip", "wheel", "--no-deps", "--wheel-dir", out, sdist], env=env)
@@ -139,14 +139,14 @@ def install(name: str, title: str, wheel: Path, folder: Path) -> Installed:
     Raises:
         NetworkError: pip cannot get what it requires.
     """
-    python = _environment(folder)
+    python = environment(folder)
     try:
         run([python, "-m", "pip", "install", "--quiet", wheel])
     except ProcessError as error:
         raise NetworkError(
             f"{wheel.name} could not be installed: {error.what}", cure="check pip's index-url"
         ) from error
-    programs = _PROGRAMS.get(name, _PROGRAMS[OURS])
+    programs = PROGRAMS.get(name, PROGRAMS[OURS])
     return Installed(name=name, title=title, wheel=wheel, python=python, programs=programs)
 
 
@@ -199,10 +199,16 @@ def _is_library(name: str) -> bool:
     return name.endswith((".so", ".dylib", ".dll")) or ".so." in name
 
 
-def _environment(folder: Path) -> Path:
+def environment(folder: Path) -> Path:
+    """Return the Python of an environment, made where it is not there yet."""
     if not (folder / "pyvenv.cfg").is_file():
         run([sys.executable, "-m", "venv", folder])
     return folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def clean_environment() -> dict[str, str]:
+    """Return the environment variables without those that would change what is imported."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(_CLEAN)}
 
 
 def devices(package: Installed) -> tuple[str, ...]:
@@ -222,10 +228,9 @@ def _seconds(package: Installed, program: str, clock: Callable[[], float]) -> fl
 
 
 def _run(package: Installed, program: str) -> str:
-    env = {name: value for name, value in os.environ.items() if not name.startswith(_CLEAN)}
     call = subprocess.run(
         [package.python, "-c", program],
-        env=env,
+        env=clean_environment(),
         cwd=package.python.parent,
         stdin=subprocess.DEVNULL,
         capture_output=True,

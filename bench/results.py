@@ -113,6 +113,54 @@ class GpuImportResult(TypedDict):
     met: bool
 
 
+class CompletionResult(TypedDict):
+    """Completions of one length in ``binding.json``."""
+
+    tokens: int
+    microseconds: dict[str, Numbers]
+    to_raw: dict[str, float]
+
+
+class OptionResult(TypedDict):
+    """Completions with one option at a large vocabulary, in ``binding.json``."""
+
+    option: str
+    microseconds: dict[str, Numbers]
+    extra: dict[str, float]
+    ratio: float
+
+
+class StateResult(TypedDict):
+    """A saved state in ``binding.json``."""
+
+    tokens: int
+    bytes: dict[str, int]
+
+
+class BindingGoalResult(TypedDict):
+    """A goal of ``binding.json`` and what was measured."""
+
+    goal: str
+    measured: float
+    met: bool
+
+
+class BindingResult(TypedDict):
+    """What the table shows of ``binding.json``."""
+
+    date: str
+    cpu: str
+    python: str
+    rounds: int
+    packages: dict[str, str]
+    completion: list[CompletionResult]
+    vocabulary: int
+    options: list[OptionResult]
+    state: StateResult
+    import_ms: dict[str, float]
+    goals: list[BindingGoalResult]
+
+
 class RebuildResult(TypedDict):
     """What the table shows of ``rebuild.json``."""
 

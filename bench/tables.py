@@ -6,6 +6,7 @@ from pathlib import Path
 
 from bench.results import (
     FOLDER,
+    BindingResult,
     CatalogueResult,
     CudaResult,
     GpuImportResult,
@@ -33,6 +34,9 @@ def render_table(folder: Path = FOLDER) -> str:
         requests_text(read("requests", RequestsResult, folder)),
         catalogue_text(read("catalogue", CatalogueResult, folder)),
     ]
+    # needs the other package's sdist
+    if (folder / "binding.json").is_file():
+        parts.insert(2, binding_text(read("binding", BindingResult, folder)))
     # needs finished GPU wheels, which take a toolkit each
     if (folder / "gpu-import.json").is_file():
         parts.insert(2, gpu_import_text(read("gpu-import", GpuImportResult, folder)))
@@ -149,6 +153,65 @@ def import_text(result: ImportResult) -> str:
         _row(["library files", str(wheel["library_files"]), str(sdist["library_files"]), ""]),
     ]
     return "\n".join([head, "", *rows])
+
+
+def binding_text(result: BindingResult) -> str:
+    """Return the paragraph and the tables of ``binding.json``."""
+    ours, theirs = result["packages"]["wheel"], result["packages"]["sdist"]
+    head = (
+        f"What the Python side of a token costs, {result['date'][:10]}, {result['cpu']}, Python"
+        f" {result['python']}, one thread: microseconds of CPU time per token of `create_completion`,"
+        f" medians of {result['rounds']} rounds; a raw loop over the C functions by ctypes, {ours}, and"
+        f" {theirs}."
+    )
+    lengths = [
+        _row(["tokens", "raw loop", "wheel", "to raw", "sdist", "to raw"]),
+        _row(["--:", "--:", "--:", "--:", "--:", "--:"]),
+    ]
+    for length in result["completion"]:
+        cost = {name: each["median"] for name, each in length["microseconds"].items()}
+        cells = [f"{length['tokens']:,}", f"{cost['raw']:.0f}"]
+        for name in ("wheel", "sdist"):
+            cells += [f"{cost[name]:.0f}", f"{length['to_raw'][name]:.2f}"]
+        lengths.append(_row(cells))
+    options = [
+        _row(
+            [
+                f"{result['vocabulary']:,} tokens in the vocabulary",
+                "raw loop",
+                "wheel",
+                "sdist",
+                "wheel, on top",
+                "sdist, on top",
+                "ratio",
+            ]
+        ),
+        _row(["---", "--:", "--:", "--:", "--:", "--:", "--:"]),
+    ]
+    for each in result["options"]:
+        cost = {name: numbers["median"] for name, numbers in each["microseconds"].items()}
+        options.append(
+            _row(
+                [
+                    each["option"],
+                    *(f"{cost[name]:,.0f}" for name in ("raw", "wheel", "sdist")),
+                    *(f"{each['extra'][name]:,.0f}" for name in ("wheel", "sdist")),
+                    f"{each['ratio']:.1f}",
+                ]
+            )
+        )
+    state, milliseconds = result["state"]["bytes"], result["import_ms"]
+    tail = (
+        f"A state saved after {result['state']['tokens']} tokens of that model:"
+        f" {state['wheel'] / 1e6:.2f} MB and {state['sdist'] / 1e6:.2f} MB. `import llama_cpp`:"
+        f" {milliseconds['wheel']:.1f} ms and {milliseconds['sdist']:.1f} ms."
+    )
+    goals = [_row(["goal", "measured", "met"]), _row(["---", "--:", "---"])]
+    goals += [
+        _row([goal["goal"], f"{goal['measured']:.2f}", "yes" if goal["met"] else "**no**"])
+        for goal in result["goals"]
+    ]
+    return "\n".join([head, "", *lengths, "", *options, "", tail, "", *goals])
 
 
 def gpu_import_text(result: GpuImportResult) -> str:

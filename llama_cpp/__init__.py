@@ -6,14 +6,15 @@ when they are first used.
 
 from __future__ import annotations
 
-import importlib
 import sys
-from typing import TYPE_CHECKING
 
 from llama_cpp._namespace import Namespace
 from llama_cpp._version import __version__
 
+# importing typing takes longer than all of this; type checkers know the name
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from llama_cpp._adapters import ControlVector
     from llama_cpp._build_info import BuildInfo, build_info
     from llama_cpp._errors import GenerationError, LlamaError, ModelLoadError, ValidationError
     from llama_cpp._handle import shutdown
@@ -53,6 +54,7 @@ __all__ = [
     "BaseLlamaCache",
     "BaseLlamaTokenizer",
     "BuildInfo",
+    "ControlVector",
     "Device",
     "GenerationError",
     "Llama",
@@ -90,6 +92,7 @@ __all__ = [
 
 # module → its names that are the package's too; what is not here is looked for in llama_cpp.llama_cpp
 _NAMES = {
+    "_adapters": ("ControlVector",),
     "_build_info": ("BuildInfo", "build_info"),
     "_errors": ("GenerationError", "LlamaError", "ModelLoadError", "ValidationError"),
     "_handle": ("shutdown",),
@@ -201,6 +204,8 @@ def __getattr__(name: str) -> object:
     llama.cpp's own functions and the constants that parameters take (``LLAMA_POOLING_TYPE_MEAN``,
     ``GGML_TYPE_Q8_0`` …) come from :mod:`llama_cpp.llama_cpp`.
     """
+    import importlib  # noqa: PLC0415 - the same
+
     if name in _MODULES:
         return importlib.import_module(f"llama_cpp.{name}")
     if name.startswith("_"):

@@ -190,19 +190,51 @@ def set_control_vectors(
     """
     engine = self._running()
     context = engine.context
+    if isinstance(vectors, (str, os.PathLike, ControlVector)):
+        vectors = [vectors]
     values = tuple(map(_as_vector, vectors))
     data = _sum(values, context.model.n_embd, max(context.model.n_layer - 1, 1))
     with context.lock:
         context.set_control(data)
         engine.reset()
         self._control_vectors = values
+        self._control_key = "" if data is None else _digest(data.tobytes())
 
 
 def _as_vector(vector: ControlVector | str | os.PathLike[str]) -> ControlVector:
     if not isinstance(vector, ControlVector):
         vector = ControlVector(vector)
     check_number("a control vector's scale", vector.scale, -_LARGEST_FLOAT32, _LARGEST_FLOAT32)
+    span = vector.layers
+    if span is not None and not (
+        isinstance(span, (tuple, list))
+        and len(span) == 2
+        and all(isinstance(layer, int) for layer in span)
+    ):
+        raise ValidationError(
+            f"a control vector's layers are {span!r}; give the first and the last"
+        )
     return vector
+
+
+def _digest(data: bytes) -> str:
+    import hashlib  # noqa: PLC0415 - only needed here
+
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def _directions(source: object) -> dict[int, Sequence[float]]:
+    """Return directions that are no file.
+
+    Raises:
+        ValidationError: they are not numbers by layer.
+    """
+    try:
+        return {layer: [float(x) for x in row] for layer, row in dict(source).items()}  # type: ignore[call-overload]
+    except (TypeError, ValueError) as error:
+        raise ValidationError(
+            f"a control vector is a GGUF file, or a dict from layers to lists of numbers: {error}"
+        ) from error
 
 
 def _sum(vectors: Sequence[ControlVector], n_embd: int, layers: int) -> array.array[float] | None:
@@ -215,19 +247,18 @@ def _sum(vectors: Sequence[ControlVector], n_embd: int, layers: int) -> array.ar
         if isinstance(source, (str, os.PathLike)):
             where, directions = str(source), _read(Path(source))
         else:
-            where, directions = "a control vector", dict(source)
+            where, directions = "a control vector", _directions(source)
         for layer, direction in directions.items():
             check_integer(f"{where}: a layer", layer, 1, layers)
-            numbers = [float(number) for number in direction]
-            if len(numbers) != n_embd:
+            if len(direction) != n_embd:
                 raise ValidationError(
-                    f"{where}: the direction of layer {layer} has {len(numbers)} numbers, this "
+                    f"{where}: the direction of layer {layer} has {len(direction)} numbers, this "
                     f"model's n_embd is {n_embd}: it was made for another model"
                 )
             if span is not None and not span[0] <= layer <= span[1]:
                 continue
             start = (layer - 1) * n_embd
-            for index, number in enumerate(numbers, start):
+            for index, number in enumerate(direction, start):
                 value = total[index] + scale * number
                 check_number(f"{where}: layer {layer}", value, -_LARGEST_FLOAT32, _LARGEST_FLOAT32)
                 total[index] = value
@@ -265,11 +296,11 @@ def _read(path: Path) -> dict[int, Sequence[float]]:
                 if lib.gguf_get_tensor_type(native, index) != _abi.GGML_TYPE_F32:
                     raise ModelLoadError(f"{path}: {name} is not stored as F32; convert it")
                 size = lib.gguf_get_tensor_size(native, index)
-                file.seek(data + lib.gguf_get_tensor_offset(native, index))
-                content = file.read(size)
-                if len(content) != size:
+                start = data + lib.gguf_get_tensor_offset(native, index)
+                if start + size > path.stat().st_size:
                     raise ModelLoadError(f"{path} is truncated within {name}; download it again")
-                numbers = array.array("f", content)
+                file.seek(start)
+                numbers = array.array("f", file.read(size))
                 if sys.byteorder == "big":
                     numbers.byteswap()
                 found[int(layer)] = numbers

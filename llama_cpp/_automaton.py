@@ -208,24 +208,16 @@ class TooLargeError(ValidationError):
 def minimized(automaton: Automaton) -> Automaton:
     """Return the smallest automaton of the same texts, its states in order of first use."""
     useful = _useful(automaton)
-    if 0 not in useful:
+    alive = set(useful)
+    if 0 not in alive:
         return EMPTY
     moves = [
-        [move for move in out if move[2] in useful] if state in useful else []
+        [move for move in out if move[2] in alive] if state in alive else []
         for state, out in enumerate(automaton.moves)
     ]
-    group = [int(state in automaton.accepting) for state in range(len(moves))]
-    count = 0
-    while True:
-        keys: dict[object, int] = {}
-        new = [0] * len(moves)
-        for state in useful:
-            key = (group[state], _joined((low, high, group[t]) for low, high, t in moves[state]))
-            new[state] = keys.setdefault(key, len(keys))
-        group = new
-        if len(keys) == count:
-            break
-        count = len(keys)
+    group = _grouped_from_the_ends(automaton, moves, useful)
+    if group is None:
+        group = _grouped_in_rounds(automaton, moves, useful)
     representative: dict[int, int] = {}
     for state in useful:
         representative.setdefault(group[state], state)
@@ -243,6 +235,56 @@ def minimized(automaton: Automaton) -> Automaton:
         numbers[name] for name in order if representative[name] in automaton.accepting
     )
     return Automaton(tuple(result), accepting)
+
+
+def _grouped_from_the_ends(
+    automaton: Automaton, moves: list[list[tuple[int, int, int]]], useful: list[int]
+) -> list[int] | None:
+    """Return which states are alike, in linear time; None where a loop has several states."""
+    before: dict[int, set[int]] = {}
+    waiting = {}
+    for state in useful:
+        targets = {target for _, _, target in moves[state]} - {state}
+        waiting[state] = len(targets)
+        for target in targets:
+            before.setdefault(target, set()).add(state)
+    todo = [state for state in useful if not waiting[state]]
+    group = [-1] * len(moves)
+    known: dict[object, int] = {}
+    for state in todo:
+        accepts = state in automaton.accepting
+        following = [(low, high, -1 if t == state else group[t]) for low, high, t in moves[state]]
+        key = (accepts, _joined(following))
+        alike = known.get(key, state)
+        # what leads to a state may be that state, where that leads back to itself
+        for own in sorted({group[t] for _, _, t in moves[state] if t != state}):
+            looped = [(low, high, -1 if name == own else name) for low, high, name in following]
+            if known.get((accepts, _joined(looped))) == own:
+                alike = own
+        group[state] = known[key] = alike
+        for other in before.get(state, ()):
+            waiting[other] -= 1
+            if not waiting[other]:
+                todo.append(other)
+    return group if len(todo) == len(useful) else None
+
+
+def _grouped_in_rounds(
+    automaton: Automaton, moves: list[list[tuple[int, int, int]]], useful: list[int]
+) -> list[int]:
+    """Return which states are alike (Moore)."""
+    group = [int(state in automaton.accepting) for state in range(len(moves))]
+    count = 0
+    while True:
+        keys: dict[object, int] = {}
+        new = [0] * len(moves)
+        for state in useful:
+            key = (group[state], _joined((low, high, group[t]) for low, high, t in moves[state]))
+            new[state] = keys.setdefault(key, len(keys))
+        group = new
+        if len(keys) == count:
+            return group
+        count = len(keys)
 
 
 def _joined(moves: Iterable[tuple[int, int, int]]) -> tuple[tuple[int, int, int], ...]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from llama_cpp import _chat_formats, _chat_messages, _response_format, _tools
-from llama_cpp._chat_logprobs import chat_logprobs, joined
+from llama_cpp._chat_logprobs import chat_logprobs, joined, some
 from llama_cpp._errors import ValidationError
 from llama_cpp._tool_calls import Delta, reader
 
@@ -187,7 +187,7 @@ class _Stream:
                 {
                     "index": self._index,
                     "delta": delta,
-                    "logprobs": logprobs,
+                    "logprobs": some(logprobs),
                     "finish_reason": reason,
                 }
             ],

@@ -50,6 +50,11 @@ def _token(text: str, logprob: float | None) -> Json:
     }
 
 
+def some(logprobs: Json | None) -> Json | None:
+    """Return log probabilities; None where there is not one."""
+    return logprobs if logprobs is not None and logprobs["content"] else None
+
+
 def joined(before: Json | None, after: Json | None) -> Json | None:
     """Return the log probabilities of a text and of what follows it."""
     if before is None or after is None:

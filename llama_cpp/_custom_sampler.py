@@ -12,8 +12,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from ctypes import _Pointer
 
+    import numpy as np
+    import numpy.typing as npt
+
     DataArrayPointer = _Pointer[_abi.llama_token_data_array]
 
+_Numbers = ctypes.POINTER(ctypes.c_int32)
 _NAME = ctypes.create_string_buffer(b"python")
 
 
@@ -46,14 +50,30 @@ class CustomSampler:
         header = array.contents
         size, data = header.size, ctypes.addressof(header.data.contents)
         try:
+            ids = _ids(data, size)
+            largest = int(ids.max())
             self.apply_func(array)
-            if not 0 < header.size <= size or ctypes.addressof(header.data.contents) != data:
+            here = header.data and ctypes.addressof(header.data.contents)
+            kept = 0 < header.size <= size and here == data
+            if not kept or ids.min() < 0 or ids.max() > largest:
                 raise ValidationError(  # noqa: TRY301 - the same way as what the function raises
-                    f"a custom sampler left {header.size} tokens of {size}, or other memory"
+                    f"a custom sampler left {header.size} tokens of {size}, or other ids or memory"
                 )
         except BaseException as error:  # noqa: BLE001 - C is below on the stack
             self.raised = error
+            # what comes after it in the chain shall find nothing that it would end the process for
+            header.data = ctypes.cast(data, type(header.data))
             header.size = size
+            _ids(data, size)[:] = 0
+
+
+def _ids(data: int, size: int) -> npt.NDArray[np.int32]:
+    """Return the ids of an array of ``llama_token_data`` where they are."""
+    import numpy as np  # noqa: PLC0415 - import of the package is to be quick
+
+    width = ctypes.sizeof(_abi.llama_token_data) // 4
+    numbers = np.ctypeslib.as_array(ctypes.cast(data, _Numbers), (size * width,))
+    return numbers[::width]
 
 
 def made_sampler(sampler: int | None) -> int:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from llama_cpp._engine import Engine
     from llama_cpp.llama import Llama
+    from llama_cpp.llama_types import CreateEmbeddingResponse
 
     Text = Union[str, Sequence[int]]
     Texts = Sequence[Text]
@@ -107,7 +108,7 @@ def create_embedding(
     self: Llama,
     input: Text | Texts,  # noqa: A002 - the compatible interface's name
     model: str | None = None,
-) -> dict[str, Any]:
+) -> CreateEmbeddingResponse:
     """Return embeddings in the shape of OpenAI's API.
 
     Args:
@@ -123,9 +124,9 @@ def create_embedding(
         ValidationError: a text has no tokens.
         GenerationError: llama.cpp failed.
     """
-    vectors, tokens = embed(self, input, return_count=True)
-    if isinstance(input, str) or (bool(input) and not _is_text(input[0])):
-        vectors = cast("list[Embedding]", [vectors])
+    found, tokens = embed(self, input, return_count=True)
+    alone = isinstance(input, str) or (bool(input) and not _is_text(input[0]))
+    vectors = cast("list[Embedding]", [found] if alone else found)
     return {
         "object": "list",
         "data": [

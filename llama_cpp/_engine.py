@@ -339,6 +339,7 @@ class Engine:
         with self.context.lock:
             self.take_over()
             self.sequence.clear()
+            self.output = -1
 
     def prefill(
         self, prompt: Sequence[int], *, scores: PromptScores | None = None, answer: int = 1

@@ -224,7 +224,10 @@ def sample(
             if not -len(tokens) <= idx < len(tokens):
                 raise ValidationError(f"idx is {idx}; {len(tokens)} tokens are in memory")
             index += idx % len(tokens) - (len(tokens) - 1)
-        engine.context.output_index(index)
+            if index < 0 <= engine.output:
+                raise ValidationError(f"no logits at idx {idx}: the last batch begins after it")
+        if index != -1 or engine.context.held_logits is None:
+            engine.context.output_index(index)
         sampler = _last_sampler(self, (params, grammar, logits_processor), tokens)
         token = sampler.sample(engine.context, index)
         tokens.append(token)

@@ -57,12 +57,27 @@ class GrammarState:
         return self._handle
 
     def apply(self, candidates: LlamaTokenDataArray) -> None:
-        """Give minus infinity as logit to all that is not allowed next."""
+        """Give minus infinity as logit to all that is not allowed next.
+
+        Raises:
+            ValidationError: they are not this model's tokens.
+        """
+        ids, size = candidates.left["id"], self._vocabulary.size
+        if ids.min() < 0 or ids.max() >= size:
+            raise ValidationError(
+                f"the grammar is for a model with {size} tokens, and there are candidates with ids "
+                f"from {ids.min()} to {ids.max()}"
+            )
         with self._handle.lock:
             candidates.apply(self._handle.pointer)
 
     def allows(self, token: int) -> bool:
-        """Return whether ``token`` may come next."""
+        """Return whether ``token`` may come next.
+
+        Raises:
+            ValidationError: there is no such token.
+        """
+        self._vocabulary.check((token,))
         one = _abi.llama_token_data(id=token, logit=1.0, p=0.0)
         alone = _abi.llama_token_data_array(
             data=ctypes.pointer(one), size=1, selected=-1, sorted=False

@@ -6,6 +6,7 @@ import threading
 from typing import TYPE_CHECKING, NoReturn, cast
 
 from llama_cpp import _replies
+from llama_cpp._engine import PreparedPrompt
 from llama_cpp._errors import LlamaError, ValidationError
 from llama_cpp._slot import CancelledError, Request
 from llama_cpp.llama import Llama
@@ -89,6 +90,8 @@ class _GuestEngine:
     ) -> Iterator[str]:
         """Yield the answer's text in parts; see :meth:`Engine.stream`."""
         with sampler:
+            if isinstance(prompt, PreparedPrompt):
+                raise LlamaError("a pool answers text; images and audio need a Llama of its own")
             if scores is not None:
                 raise ValidationError(
                     "a pool has no log probabilities of prompts: leave out echo or logprobs, or use "

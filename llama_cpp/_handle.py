@@ -10,12 +10,13 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from llama_cpp._errors import LlamaError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 _EXIT_PATIENCE_SECONDS = 10.0
 
@@ -48,6 +49,7 @@ class Handle:
         "_kind",
         "_pointer",
         "_siblings",
+        "_user",
         "children",
         "lock",
     )
@@ -69,6 +71,7 @@ class Handle:
         self._free = free
         self.children: dict[Handle, None] = {}
         self._closing = False
+        self._user: int | None = None
         self._fork = _forks
         self._siblings: dict[Handle, None] = _roots if parent is None else parent.children
         self._siblings[self] = None
@@ -100,10 +103,41 @@ class Handle:
         """Whether the native object is gone."""
         return self._pointer is None
 
+    @contextmanager
+    def calling_back(self) -> Iterator[None]:
+        """Refuse :meth:`close` by this thread in a block whose native calls call Python back."""
+        before, self._user = self._user, threading.get_ident()
+        try:
+            yield
+        finally:
+            self._user = before
+
+    def refuse_in_callback(self, what: str) -> None:
+        """Raise in a callback under a native call on it, which must not be ``what`` before its end.
+
+        Raises:
+            LlamaError: this is one.
+        """
+        if self._calls_back():
+            raise LlamaError(
+                f"the {self._kind} is in use by the call that this callback belongs to; it can be "
+                f"{what} after that call"
+            )
+
+    def _calls_back(self) -> bool:
+        """Return whether this thread is in a callback under a native call on it."""
+        return self._user == threading.get_ident() or any(
+            child._calls_back()  # noqa: SLF001 - another of its kind
+            for child in list(self.children)
+        )
+
     def close(self, patience: float = -1) -> None:
         """Free the object after everything that hangs on it; does nothing the second time.
 
         Waits for native calls that are running on it in other threads.
+
+        Raises:
+            LlamaError: this is a callback under a native call on it.
 
         Args:
             patience: seconds to wait for each of them; -1 waits as long as it takes. What is still
@@ -118,6 +152,7 @@ class Handle:
         try:
             if self._closing:
                 return
+            self.refuse_in_callback("closed")
             self._closing = True
             children = list(self.children)
         finally:

@@ -82,7 +82,7 @@ def _instead(place: Place, keyword: str, schema: dict[str, Any]) -> list[Place]:
 def _other_schemas(place: Place, keyword: str, value: Any) -> list[dict[str, Any]]:
     """Return schemas of which a value that does not fit a keyword fits one."""
     if keyword == "type":
-        kinds = kinds_of(place.schema, place)
+        kinds = kinds_of(place.schema)
         return [{KINDS_KEY: [kind for kind in KINDS if kind not in kinds]}]
     if keyword in ("const", "enum"):
         return [{EXCLUDED: [value] if keyword == "const" else value}]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 from urllib.parse import unquote, urldefrag, urljoin
 
 from llama_cpp._errors import ValidationError
+from llama_cpp._json_keyword import CHECKS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,8 +69,6 @@ class Document:
             ValidationError: it is elsewhere, or not there.
         """
         reference = place.schema["$ref"]
-        if not isinstance(reference, str):
-            place.fail("$ref", f"{reference!r} is no string")
         base = self._bases.get(place.path, "")
         # urljoin knows nothing of urn:
         whole = f"{base}{reference}" if reference.startswith("#") else urljoin(base, reference)
@@ -123,8 +122,12 @@ class Document:
 
     def _name(self, place: Place, base: str) -> str:
         schema = place.schema
-        if any(not isinstance(key, str) for key in schema):
-            refuse(place.path, "the keys of a schema are strings")
+        for keyword, value in schema.items():
+            if not isinstance(keyword, str):
+                refuse(place.path, f"{keyword!r} is no keyword: the keys of a schema are strings")
+            wrong = CHECKS[keyword](value) if keyword in CHECKS else None
+            if wrong is not None:
+                place.fail(keyword, wrong)
         own = schema.get("$id")
         if isinstance(own, str):
             base = urldefrag(urljoin(base, own))[0]

@@ -234,14 +234,36 @@ class _AutomatonText:
             self.targets.append(by_target)
             for target in by_target:
                 ways[target] += target != state
+        self.chains: dict[int, int] = {}
+        for state in range(len(automaton.moves)):
+            self.measure(state)
         # what is short is written as often as it is needed
         self.shared = {s for s, count in enumerate(ways) if count > 1 and not self.is_short(s)}
         self.names: dict[int, str] = {}
         self.todo: list[int] = []
 
+    def measure(self, state: int) -> None:
+        """Note how many more characters of the same kind may follow a state, where that is all."""
+        path = []
+        while state not in self.chains and state in self.automaton.accepting:
+            path.append(state)
+            if len(self.targets[state]) != 1 or state in self.targets[state]:
+                break
+            state = next(iter(self.targets[state]))
+        for before in reversed(path):
+            ways = self.targets[before]
+            if not ways:
+                self.chains[before] = 0
+                continue
+            target, ranges = next(iter(ways.items()))
+            length = self.chains.get(target)
+            alike = length == 0 or list(self.targets[target].values()) == [ranges]
+            if len(ways) == 1 and length is not None and alike and length < MOST_REPETITIONS:
+                self.chains[before] = length + 1
+
     def is_short(self, state: int) -> bool:
         """Return whether all ways lead back to a state, or to ends."""
-        return all(
+        return state in self.chains or all(
             target == state or not self.automaton.moves[target] for target in self.targets[state]
         )
 
@@ -268,16 +290,18 @@ class _AutomatonText:
             accepting = state in self.automaton.accepting
             if not ways:
                 break
+            if state in self.chains and loop is None:
+                one = self.characters(tuple(next(iter(ways.values()))))
+                most = self.chains[state]
+                pieces.append(f"{_atom(one)}{'?' if most == 1 else f'{{0,{most}}}'}")
+                break
             if accepting or len(ways) > 1:
                 choices = [
                     self.sequence([self.characters(tuple(ranges)), self.follow(target, depth + 1)])
                     for target, ranges in ways.items()
                 ]
-                single = len(choices) == 1 and (
-                    choices[0][0] == "[" and choices[0].find("]") == len(choices[0]) - 1
-                )
-                text = choices[0] if single else f"({' | '.join(choices)})"
-                pieces.append(f"{text}{'?' if accepting else ''}")
+                text = choices[0] if len(choices) == 1 else " | ".join(choices)
+                pieces.append(f"{_atom(text)}{'?' if accepting else ''}")
                 break
             state, ranges = next(iter(ways.items()))
             pieces.append(self.characters(tuple(ranges)))
@@ -307,6 +331,12 @@ class _AutomatonText:
         return " ".join(
             str(piece) if count == 1 else f"{piece}{{{count}}}" for piece, count in joined
         )
+
+
+def _atom(text: str) -> str:
+    """Return text that can be repeated."""
+    is_class = text[0] == "[" and text.find("]") == len(text) - 1
+    return text if is_class or text.isalnum() else f"({text})"
 
 
 def _is_literal(piece: str) -> bool:

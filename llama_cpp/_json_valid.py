@@ -29,7 +29,7 @@ _TYPES: dict[str, frozenset[str]] = {
 }
 
 
-def kinds_of(schema: Any, place: Place | None = None) -> frozenset[str]:
+def kinds_of(schema: Any) -> frozenset[str]:
     """Return the kinds of values that the ``type`` of a schema names."""
     if isinstance(schema, bool):
         return frozenset(KINDS if schema else ())
@@ -37,13 +37,7 @@ def kinds_of(schema: Any, place: Place | None = None) -> frozenset[str]:
     if "type" in schema:
         names = schema["type"]
         names = names if isinstance(names, list) else [names]
-        unknown = [name for name in names if not isinstance(name, str) or name not in _TYPES]
-        if unknown and place is not None:
-            place.fail(
-                "type",
-                f"{unknown[0]!r} is no type: there are {', '.join(sorted(_TYPES))}",
-            )
-        named = frozenset().union(*(_TYPES[name] for name in names if name not in unknown))
+        named = frozenset().union(*(_TYPES[name] for name in names))
         if schema.get("nullable") is True:
             named |= {"null"}
         found &= named
@@ -65,6 +59,7 @@ class Validator:
     def __init__(self, document: Document) -> None:
         """Follow the references of this document."""
         self._document = document
+        self._enums: dict[str, frozenset[str]] = {}
 
     def fits(self, value: Any, place: Place) -> bool:
         """Return whether a value fits a place.
@@ -76,11 +71,11 @@ class Validator:
         if isinstance(schema, bool):
             return schema
         kind = kind_of(value)
-        if kind not in kinds_of(schema, place):
+        if kind not in kinds_of(schema):
             return False
         if "const" in schema and canonical(schema["const"]) != canonical(value):
             return False
-        if "enum" in schema and canonical(value) not in map(canonical, schema["enum"]):
+        if "enum" in schema and canonical(value) not in self._listed(place):
             return False
         if canonical(value) in map(canonical, schema.get(EXCLUDED, ())):
             return False
@@ -94,6 +89,11 @@ class Validator:
             "object": self._fits_object,
         }
         return kind not in judges or judges[kind](value, place)
+
+    def _listed(self, place: Place) -> frozenset[str]:
+        if place.path not in self._enums:
+            self._enums[place.path] = frozenset(map(canonical, place.schema["enum"]))
+        return self._enums[place.path]
 
     def _fits_in_place(self, value: Any, place: Place) -> bool:
         schema = place.schema
@@ -185,18 +185,16 @@ def _fits_string(value: str, place: Place) -> bool:
     return name not in PATTERNS or _json_pattern.whole(PATTERNS[name]).accepts(value)
 
 
-def _found(place: Place, keyword: str, pattern: object, text: str) -> bool:
+def _found(place: Place, keyword: str, pattern: str, text: str) -> bool:
     return language(place, keyword, pattern).accepts(text)
 
 
-def language(place: Place, keyword: str, pattern: object) -> Automaton:
+def language(place: Place, keyword: str, pattern: str) -> Automaton:
     """Return the texts in which a pattern of a keyword is found.
 
     Raises:
         ValidationError: it is none, or not expressible.
     """
-    if not isinstance(pattern, str):
-        place.fail(keyword, f"{pattern!r} is no string")
     try:
         return _json_pattern.automaton(pattern)
     except ValidationError as error:

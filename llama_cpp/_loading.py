@@ -134,6 +134,8 @@ def lora_files(
     if lora_path is None:
         return []
     one = isinstance(lora_path, (str, os.PathLike))
+    if not one and not all(isinstance(path, (str, os.PathLike)) for path in _listed(lora_path)):
+        raise ValidationError(f"lora_path is {lora_path!r}; give a path, or a list of paths")
     paths = [lora_path] if one else list(lora_path)  # type: ignore[arg-type]
     scales = [lora_scale] * len(paths) if isinstance(lora_scale, (int, float)) else [*lora_scale]
     if len(scales) != len(paths):
@@ -144,6 +146,10 @@ def lora_files(
     for scale in scales:
         check_number("lora_scale", scale, -_LARGEST_FLOAT32, _LARGEST_FLOAT32)
     return [(os.fspath(path), float(scale)) for path, scale in zip(paths, scales)]  # type: ignore[arg-type]
+
+
+def _listed(value: object) -> list[object]:
+    return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
 def arguments_now(self: Llama) -> dict[str, Any]:

@@ -110,7 +110,9 @@ class Scores:
         count = len(self._waiting)
         if end is not None:
             count = sum(scored.start < end for scored in self._waiting)
-        taken, self._waiting = self._waiting[:count], self._waiting[count:]
+        taken = self._waiting[:count]
+        # in place: a pool's computing thread may be adding the next one
+        del self._waiting[:count]
         return taken
 
     def spelled(self, scored: Iterable[Scored]) -> CompletionLogprobs:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, cast
 
+# importing typing takes longer than importing the package; type checkers know the name
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection
+    from typing import Any
 
 
 class Namespace(ModuleType):
@@ -33,7 +34,8 @@ class Namespace(ModuleType):
 
     def __dir__(self) -> list[str]:
         """List the names, and resolve none of them."""
-        return cast("list[str]", super().__dict__["__dir__"]())
+        names: list[str] = super().__dict__["__dir__"]()
+        return names
 
 
 class Later:
@@ -49,6 +51,8 @@ class Later:
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
         """Put what the module holds in the place of this."""
+        import importlib  # noqa: PLC0415 - the same
+
         module = importlib.import_module(f"llama_cpp.{self._module}")
         setattr(self._owner, self._name, getattr(module, self._name))
         return getattr(owner if instance is None else instance, self._name)

@@ -37,10 +37,9 @@ def grammar_of(grammar: Grammar, response_format: object, called: Tools, family:
         schema = forced
     if schema is None:
         return grammar
-    from llama_cpp import llama_grammar  # noqa: PLC0415 - only needed here
+    from llama_cpp.llama_grammar import LlamaGrammar  # noqa: PLC0415 - only needed here
 
-    make: Any = llama_grammar.LlamaGrammar
-    return make.from_json_schema(json.dumps(schema), verbose=False)
+    return LlamaGrammar.from_json_schema(json.dumps(schema), verbose=False)
 
 
 def _schema(response_format: object) -> Json | None:

@@ -366,7 +366,8 @@ class LlamaSampler:
             for grammar in self._grammars:
                 grammar.apply(array)
             _refuse_nothing(array)
-            array.apply(pointer)
+            with core.handle.calling_back(), self._handle.calling_back():
+                array.apply(pointer)
             self._reraise()
             token = _selected(array)
             self.accept(token)
@@ -421,6 +422,7 @@ class LlamaSampler:
         with self._handle.lock:
             try:
                 chain = self._handle.pointer
+                self._handle.refuse_in_callback("changed")
             except LlamaError:
                 self._lib.llama_sampler_free(pointer)
                 raise
@@ -467,4 +469,7 @@ def _selected(array: LlamaTokenDataArray) -> int:
     records, place = array.left, array.candidates.selected
     if not 0 <= place < len(records) or not records["logit"][place] > float("-inf"):
         raise GenerationError("nothing can be chosen: every token is refused")
-    return int(records["id"][place])
+    token = int(records["id"][place])
+    if not 0 <= token < array.n_vocab:
+        raise ValidationError(f"a custom sampler left token {token} of {array.n_vocab}")
+    return token

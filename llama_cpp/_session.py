@@ -28,7 +28,7 @@ _last: WeakKeyDictionary[Engine, tuple[int, list[int]]] = WeakKeyDictionary()
 @overload
 def generate_text(
     self: Llama,
-    prompt: str,
+    prompt: str | Sequence[int],
     max_tokens: int | None = ...,
     sampling: SamplingParams | None = ...,
     stream: Literal[False] = ...,
@@ -41,7 +41,7 @@ def generate_text(
 @overload
 def generate_text(
     self: Llama,
-    prompt: str,
+    prompt: str | Sequence[int],
     max_tokens: int | None = ...,
     sampling: SamplingParams | None = ...,
     *,
@@ -55,7 +55,7 @@ def generate_text(
 @overload
 def generate_text(
     self: Llama,
-    prompt: str,
+    prompt: str | Sequence[int],
     max_tokens: int | None = ...,
     sampling: SamplingParams | None = ...,
     stream: bool = ...,
@@ -67,7 +67,7 @@ def generate_text(
 
 def generate_text(
     self: Llama,
-    prompt: str,
+    prompt: str | Sequence[int],
     max_tokens: int | None = DEFAULT_MAX_TOKENS,
     sampling: SamplingParams | None = None,
     stream: bool = False,
@@ -78,7 +78,7 @@ def generate_text(
     """Return the text that follows a prompt.
 
     Args:
-        prompt: text; control tokens spelled in it are read as such.
+        prompt: text, in which control tokens are read as such; or token ids taken as they are.
         max_tokens: most tokens of the answer; None fills the context.
         sampling: how tokens are chosen; None is the object's own default.
         stream: return an iterator over the parts of the text, each as soon as it is certain.
@@ -102,7 +102,7 @@ def generate_text(
     )
     rules = check_grammar(grammar)
     if not isinstance(prompt, str):
-        raise ValidationError(f"prompt is a {type(prompt).__name__}; give text as str")
+        prompt = self._core.vocabulary.check(prompt)
     parts = _parts(self, engine, prompt, params, rules, answer, reset=reset_kv_cache)
     if stream:
         return parts
@@ -112,7 +112,7 @@ def generate_text(
 
 def generate_stream(
     self: Llama,
-    prompt: str,
+    prompt: str | Sequence[int],
     max_tokens: int | None = DEFAULT_MAX_TOKENS,
     sampling: SamplingParams | None = None,
     reset_kv_cache: bool = True,
@@ -125,7 +125,7 @@ def generate_stream(
     :func:`generate_text`.
 
     Args:
-        prompt: text; control tokens spelled in it are read as such.
+        prompt: text, in which control tokens are read as such; or token ids taken as they are.
         max_tokens: most tokens of the answer; None fills the context.
         sampling: how tokens are chosen; None is the object's own default.
         reset_kv_cache: False goes on after what is in memory.
@@ -195,7 +195,7 @@ def check_grammar(grammar: LlamaGrammar | str | None) -> LlamaGrammar | None:
 def _parts(
     self: Llama,
     engine: Engine,
-    prompt: str,
+    prompt: str | Sequence[int],
     params: SamplingParams,
     grammar: LlamaGrammar | None,
     answer: Answer,
@@ -205,7 +205,9 @@ def _parts(
     with Sampler(self._core, params, grammar=grammar) as sampler:
         with engine.context.lock:
             before = [] if reset else _memory(engine)
-            ids = self.tokenize(prompt, add_bos=not before, special=True)
+            ids = prompt
+            if isinstance(prompt, str):
+                ids = self.tokenize(prompt, add_bos=not before, special=True)
             tokens = engine.tokens([*before, *ids], sampler)
             token = next(tokens)
             ticket = engine.ticket

@@ -142,19 +142,9 @@ def fingerprint(self: Llama) -> dict[str, Any]:
         "byteorder": sys.byteorder,
         "adapters": [
             *(f"{path} * {scale!r}" for path, scale in self._loras.applied),
-            *(_digest(repr(vector).encode()).hex() for vector in self._control_vectors),
+            *([self._control_key] if self._control_key else ()),
         ],
     }
-
-
-def usable(self: Llama, state: LlamaState) -> bool:
-    """Return whether :meth:`Llama.load_state` would take a state, as far as its header says."""
-    try:
-        header, _ = _header(memoryview(state.llama_state), "the state")
-        _check_fits(self, header)
-    except ValidationError:
-        return False
-    return True
 
 
 def take(self: Llama) -> Parts:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 LONGEST = 2**24
 """Most characters of one text, and most items of one list."""
-MOST_ITEMS = 2**20
+MOST_ITEMS = 2**18
 """Most items of a value, those of its items included."""
 TOTAL = 2**28
 """Most characters and items made in one rendering, together."""
@@ -45,7 +45,7 @@ SECONDS = 5.0
 """Most processor time of one rendering."""
 WIDEST = 10_000
 """Largest width, indentation or count that a filter or method takes."""
-_TICKS = 64
+_TICKS = 64  # steps between two looks at the clock
 _BITS = 4096
 
 _CONTAINERS = (str, bytes, list, tuple, dict)
@@ -76,11 +76,13 @@ class Budget:
         self.made = 0
         self.end = time.thread_time() + SECONDS
 
-    def tick(self) -> None:
-        """Count a step."""
-        self.ticks += 1
-        if not self.ticks % _TICKS and time.thread_time() > self.end:
-            raise SecurityError(f"it runs for more than {SECONDS:g} seconds")
+    def tick(self, steps: int = 1) -> None:
+        """Count steps, and look at the clock now and then."""
+        self.ticks += steps
+        if self.ticks >= _TICKS:
+            self.ticks = 0
+            if time.thread_time() > self.end:
+                raise SecurityError(f"it runs for more than {SECONDS:g} seconds")
 
     def make(self, size: int) -> None:
         """Allow ``size`` characters or items more."""
@@ -139,8 +141,8 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         return changed
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
-        """Let templates append to lists, which some models' do; other changes stay forbidden."""
-        return (type(obj) is list and attr == "append") or super().is_safe_attribute(
+        """Let templates use a list as a queue, which some models' do; other changes stay forbidden."""
+        return (type(obj) is list and attr in {"append", "pop"}) or super().is_safe_attribute(
             obj, attr, value
         )
 
@@ -321,12 +323,10 @@ def weigh(value: object) -> int:
     Raises:
         SecurityError: there are more than :data:`LONGEST`.
     """
-    budget = _budget.get()
     total = count = 0
     left = [value]
     while left:
         item = left.pop()
-        budget.tick()
         count += 1
         if isinstance(item, (str, bytes)):
             total += len(item)
@@ -339,6 +339,7 @@ def weigh(value: object) -> int:
             left.extend(object.__getattribute__(item, "_Namespace__attrs").values())
         if count + len(left) > MOST_ITEMS:
             raise SecurityError(f"it makes a value of more than {MOST_ITEMS} items")
+    _budget.get().tick(count)
     return total + count
 
 

@@ -204,6 +204,7 @@ class Llama:
         self._loras = _adapters.Loras()
         self._views = _mirror.Views()
         self._control_vectors: tuple[ControlVector, ...] = ()
+        self._control_key = ""
         if kwargs:
             _log.LOGGER.info("Llama(…) ignored %s", ", ".join(sorted(kwargs)))
         model_params = ModelParams(
@@ -274,9 +275,10 @@ class Llama:
 
     def close(self) -> None:
         """Free the context and the model; does nothing the second time."""
-        if self._engine is not None:
-            self._engine.context.close()
-        self._core.close()
+        if (engine := getattr(self, "_engine", None)) is not None:
+            engine.context.close()
+        if not self.closed:
+            self._core.close()
 
     @property
     def closed(self) -> bool:
@@ -432,7 +434,14 @@ class Llama:
         Args:
             cache: a ``LlamaRAMCache``, a ``LlamaDiskCache``, or another mapping from token ids to
                 states.
+
+        Raises:
+            ValidationError: it is no such mapping.
         """
+        if cache is not None and not (
+            hasattr(cache, "__getitem__") and hasattr(cache, "__setitem__")
+        ):
+            raise ValidationError(f"the cache is {cache!r}; give a LlamaRAMCache, for example")
         self.cache = cache
 
     tokenizer = _mirror.tokenizer

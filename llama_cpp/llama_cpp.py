@@ -32,7 +32,13 @@ llama_seq_id = ctypes.c_int32
 llama_state_seq_flags = ctypes.c_uint32
 llama_log_callback = _abi.ggml_log_callback
 
-llama_token_p = ctypes.POINTER(llama_token)
+
+class llama_token_p(ctypes.POINTER(llama_token)):  # type: ignore[misc]  # noqa: N801 - C's name
+    """A pointer to token ids."""
+
+    _type_ = llama_token
+
+
 llama_token_data_p = ctypes.POINTER(_abi.llama_token_data)
 llama_token_data_array_p = ctypes.POINTER(_abi.llama_token_data_array)
 llama_logit_bias_p = ctypes.POINTER(_abi.llama_logit_bias)
@@ -55,8 +61,32 @@ llama_batch_ext_p_ctypes = ctypes.c_void_p
 llama_memory_t_ctypes = ctypes.c_void_p
 llama_kv_cache_p_ctypes = ctypes.c_void_p
 llama_sampler_p_ctypes = ctypes.POINTER(_abi.llama_sampler)
-llama_adapter_lora_p_ctypes = ctypes.POINTER(ctypes.c_void_p)
 gguf_context_p_ctypes = ctypes.c_void_p
+
+
+class llama_adapter_lora_p_ctypes(ctypes.POINTER(ctypes.c_void_p)):  # type: ignore[misc]  # noqa: N801
+    """A pointer to LoRA adapters, as ``llama_set_adapters_lora`` takes it."""
+
+    _type_ = ctypes.c_void_p
+
+
+# where they are made is not the same in every Python
+for _type in (
+    llama_vocab_p,
+    llama_model_p,
+    llama_context_p,
+    llama_batch_ext_p,
+    llama_memory_t,
+    llama_kv_cache_p,
+    llama_sampler_p,
+    llama_adapter_lora_p,
+    gguf_context_p,
+    llama_token_data_p,
+    llama_token_data_array_p,
+    llama_logit_bias_p,
+    llama_sampler_p_ctypes,
+):
+    _type.__module__ = __name__
 
 # ---- enum llama_vocab_pre_type of llama.cpp's src/llama-vocab.h --------------------------------
 

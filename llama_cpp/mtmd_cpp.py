@@ -40,6 +40,19 @@ mtmd_helper_video_p_ctypes = c_void_p
 mtmd_helper_gen_audio_p = NewType("mtmd_helper_gen_audio_p", int)
 mtmd_helper_gen_audio_p_ctypes = c_void_p
 
+# Python 3.9 says `typing`
+for _type in (
+    mtmd_context_p,
+    mtmd_bitmap_p,
+    mtmd_image_tokens_p,
+    mtmd_input_chunk_p,
+    mtmd_input_chunks_p,
+    mtmd_batch_p,
+    mtmd_helper_video_p,
+    mtmd_helper_gen_audio_p,
+):
+    _type.__module__ = __name__
+
 
 def mtmd_helper_bitmap_init_from_file(
     ctx: mtmd_context_p,

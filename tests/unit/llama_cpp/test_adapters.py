@@ -8,8 +8,7 @@ import gguf
 import numpy as np
 import pytest
 
-from llama_cpp import GenerationError, Llama, ModelLoadError, ValidationError
-from llama_cpp._adapters import ControlVector
+from llama_cpp import ControlVector, GenerationError, Llama, ModelLoadError, ValidationError
 from tests.tiny.llama import CODE_CHANNELS, WIDTH, TinyLlama, llama_weights, token_codes
 from tests.tiny.lora import TinyLora
 
@@ -126,6 +125,9 @@ def test_names_are_checked(llm: Llama, tiny: Path) -> None:
 
 def test_scales_and_files_are_counted(model_file: Path, tiny: Path) -> None:
     with pytest.raises(ValidationError) as caught:
+        Llama(model_file, lora_path=5)  # type: ignore[arg-type]
+    assert str(caught.value) == "lora_path is 5; give a path, or a list of paths"
+    with pytest.raises(ValidationError) as caught:
         Llama(model_file, lora_path=[str(tiny / "lora-f32.gguf")], lora_scale=[1.0, 2.0])
     assert str(caught.value) == (
         "lora_scale has 2 scales for 1 files in lora_path; give one for each, or a single number"
@@ -210,6 +212,15 @@ def test_control_vectors(deep: Path, tmp_path: Path) -> None:
         assert says(llm) == plain
         llm.set_control_vectors([ControlVector(file, 50.0), ControlVector(file, -50.0)])
         assert says(llm) == plain
+    with Llama(deep, n_threads=1) as llm:
+        llm.set_control_vectors(ControlVector(file, 50.0))  # type: ignore[arg-type]
+        assert says(llm) == " f f f"
+        state = llm.get_state()
+        llm.set_control_vectors([ControlVector(file, 51.0)])
+        with pytest.raises(ValidationError, match=r"^this state was made with adapters = "):
+            llm.set_state(state)
+        llm.set_control_vectors([ControlVector({1: direction("▁f")}, 50.0)])
+        llm.set_state(state)
     vectors = [ControlVector(file, 50.0)]
     with Llama(deep, n_threads=1, control_vectors=vectors) as llm:
         assert says(llm) == " f f f"
@@ -233,10 +244,27 @@ def test_directions_are_checked(deep: Path) -> None:
                 {1: [float("nan")] * 64},
                 "a control vector: layer 1 is nan; choose a number from -3.40282e+38 to 3.40282e+38",
             ),
+            (
+                5,
+                (
+                    "a control vector is a GGUF file, or a dict from layers to lists of numbers: 'int' "
+                    "object is not iterable"
+                ),
+            ),
+            (
+                {1: ["a"]},
+                (
+                    "a control vector is a GGUF file, or a dict from layers to lists of numbers: could not "
+                    "convert string to float: 'a'"
+                ),
+            ),
         ):
             with pytest.raises(ValidationError) as caught:
-                llm.set_control_vectors([ControlVector(directions)])
+                llm.set_control_vectors([ControlVector(directions)])  # type: ignore[arg-type]
             assert str(caught.value) == message
+        with pytest.raises(ValidationError) as caught:
+            llm.set_control_vectors([ControlVector({}, layers=3)])  # type: ignore[arg-type]
+        assert str(caught.value) == "a control vector's layers are 3; give the first and the last"
 
 
 def test_files_are_checked(deep: Path, tmp_path: Path, model_file: Path) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from llama_cpp import Llama, LlamaError, ValidationError, _chat, _chat_completion
+from llama_cpp import Llama, LlamaError, LlamaGrammar, ValidationError, _chat, _chat_completion
 from llama_cpp.llama_chat_format import (
     Jinja2ChatFormatter,
     LlamaChatCompletionHandlerNotFoundException,
@@ -109,6 +110,151 @@ def test_tools_that_are_not_called(chatting: Llama) -> None:
     assert answer["choices"][0]["message"] == {"role": "assistant", "content": GOODBYE}
     assert answer["choices"][0]["finish_reason"] == "stop"
     assert content(chatting, tools=TIME) == GOODBYE
+
+
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"const": "Rome"}, "days": {"const": 3}},
+            "required": ["city", "days"],
+            "additionalProperties": False,
+        },
+    },
+}
+ROME = {"city": "Rome", "days": 3}
+
+
+def called(llm: Llama, **options: Any) -> tuple[str, Any]:
+    """Answer, whole and streamed, with one call; return its name and arguments."""
+    whole: Any = llm.create_chat_completion(HI, temperature=0, max_tokens=80, **options)
+    message = whole["choices"][0]["message"]
+    parts: Any = llm.create_chat_completion(
+        HI, temperature=0, max_tokens=80, stream=True, **options
+    )
+    choices = [part["choices"][0] for part in parts]
+    assert choices[0]["delta"] == {"role": "assistant", "content": None}
+    reason = "function_call" if "functions" in options else "tool_calls"
+    assert choices[-1]["finish_reason"] == whole["choices"][0]["finish_reason"] == reason
+    assert message["content"] is None
+    if reason == "function_call":
+        function = message["function_call"]
+        deltas = [choice["delta"]["function_call"] for choice in choices[1:-1]]
+    else:
+        (call,) = message["tool_calls"]
+        function = call["function"]
+        deltas = [choice["delta"]["tool_calls"][0]["function"] for choice in choices[1:-1]]
+    assert deltas[0]["name"] == function["name"]
+    assert "".join(delta["arguments"] for delta in deltas) == function["arguments"]
+    return function["name"], json.loads(function["arguments"])
+
+
+def test_a_call_that_is_required(chatting: Llama) -> None:
+    named = {"type": "function", "function": {"name": "get_weather"}}
+    assert called(chatting, tools=[*TIME, WEATHER], tool_choice=named) == ("get_weather", ROME)
+    assert called(chatting, tools=[WEATHER], tool_choice="required") == ("get_weather", ROME)
+    functions = [WEATHER["function"]]
+    assert called(chatting, functions=functions, function_call={"name": "get_weather"}) == (
+        "get_weather",
+        ROME,
+    )
+    other = {**WEATHER, "function": {**WEATHER["function"], "name": "get_climate"}}  # type: ignore[dict-item]
+    name, arguments = called(chatting, tools=[WEATHER, other], tool_choice="required")
+    assert (name in {"get_weather", "get_climate"}, arguments) == (True, ROME)
+
+
+@pytest.mark.parametrize(
+    "chat_format", ["chatml-function-calling", "functionary-v2", "functionary"]
+)
+def test_a_call_that_is_required_in_other_formats(chatting: Llama, chat_format: str) -> None:
+    chatting.chat_format = chat_format
+    assert called(chatting, tools=[WEATHER], tool_choice="required") == ("get_weather", ROME)
+
+
+def test_a_call_that_is_cut(chatting: Llama) -> None:
+    answer: Any = chatting.create_chat_completion(
+        HI, tools=[WEATHER], tool_choice="required", temperature=0, max_tokens=1
+    )
+    assert answer["choices"][0]["finish_reason"] == "length"
+    function = answer["choices"][0]["message"]["tool_calls"][0]["function"]
+    assert function == {"name": "get_weather", "arguments": "{"}
+
+
+@pytest.mark.parametrize(
+    "response_format",
+    [
+        {"type": "json_object", "schema": WEATHER["function"]["parameters"]},  # type: ignore[index]
+        {
+            "type": "json_schema",
+            "json_schema": {"name": "w", "schema": WEATHER["function"]["parameters"]},  # type: ignore[index]
+        },
+    ],
+)
+def test_response_formats(chatting: Llama, response_format: Any) -> None:
+    answer: Any = chatting.create_chat_completion(
+        HI, response_format=response_format, temperature=0, max_tokens=80
+    )
+    assert json.loads(answer["choices"][0]["message"]["content"]) == ROME
+    assert answer["choices"][0]["finish_reason"] == "stop"
+
+
+def test_any_json_object(chatting: Llama) -> None:
+    assert content(chatting, response_format={"type": "json_object"}, max_tokens=9)[0] == "{"
+
+
+def test_grammar(chatting: Llama) -> None:
+    assert content(chatting, grammar='root ::= "yes"') == "yes"
+    assert content(chatting, grammar=LlamaGrammar.from_string('root ::= "no"')) == "no"
+
+
+def test_logprobs(chatting: Llama) -> None:
+    one: Any = chatting.create_chat_completion(
+        HI, temperature=0, max_tokens=2, logprobs=True, top_logprobs=2
+    )
+    tokens = one["choices"][0]["logprobs"]["content"]
+    assert [(token["token"], token["bytes"]) for token in tokens] == [
+        (" g", [32, 103]),
+        ("oo", [111, 111]),
+    ]
+    for token, other in zip(tokens, (" G", "OO"), strict=True):
+        first, second = token["top_logprobs"]
+        assert first == {key: token[key] for key in ("token", "logprob", "bytes")}
+        assert second["token"] == other
+        assert second["logprob"] < first["logprob"] < 0
+    parts: Any = chatting.create_chat_completion(
+        HI, temperature=0, max_tokens=2, logprobs=True, top_logprobs=2, stream=True
+    )
+    streamed = [part["choices"][0]["logprobs"] for part in parts]
+    assert streamed == [
+        None,
+        {"content": tokens[:1], "refusal": None},
+        {"content": tokens[1:], "refusal": None},
+        None,
+    ]
+    none: Any = chatting.create_chat_completion(HI, temperature=0, max_tokens=1, logprobs=True)
+    assert none["choices"][0]["logprobs"]["content"] == [{**tokens[0], "top_logprobs": []}]
+
+
+def test_tokens_that_stop(chatting: Llama) -> None:
+    ends = chatting.tokenize(" goodbye", add_bos=False)[-1:]
+    formatter = Jinja2ChatFormatter("{{ messages[0].content }}:", "", "", stop_token_ids=ends)
+    answer: Any = formatter.to_chat_handler()(llama=chatting, messages=HI, temperature=0)
+    assert answer["choices"][0]["message"]["content"] == " goodbye"
+    assert answer["choices"][0]["finish_reason"] == "stop"
+
+
+def test_logits_processors(chatting: Llama) -> None:
+    full_stop = chatting.tokenize(".", add_bos=False)[-1]
+
+    def only(ids: Any, scores: Any) -> Any:
+        scores[:] = -100.0
+        scores[full_stop] = 0.0
+        return scores
+
+    assert content(chatting, max_tokens=3, logits_processor=[only]) == "..."
+    assert content(chatting, max_tokens=3, logit_bias={full_stop: 100.0}) == "..."
 
 
 @pytest.mark.parametrize(

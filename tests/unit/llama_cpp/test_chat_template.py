@@ -74,10 +74,10 @@ def failure(what: str, line: int | None = 1) -> str:
         pytest.param("{{ missing }}{{ missing is defined }}", {}, "False", id="undefined"),
         pytest.param("{{ 'x'.strip().split('a')|length }}", {}, "1", id="methods"),
         pytest.param(
-            "{% set x = [] %}{% set _ = x.append(1) %}{{ x.append(2) }}{{ x }}",
+            "{% set x = [] %}{% set _ = x.append(1) %}{{ x.append(2) }}{{ x.pop(0) }}{{ x }}",
             {},
-            "None[1, 2]",
-            id="append",
+            "None1[2]",
+            id="a queue",
         ),
         pytest.param(
             "{{ x | map(attribute='a') | tojson }}{{ '-'.join(x | map(attribute='b')) }}",
@@ -146,7 +146,7 @@ def test_a_template_that_is_too_long() -> None:
             "access to attribute '__class__' of 'int' object is unsafe.",
         ),
         ("{{ x.extend([1]) }}", "access to attribute 'extend' of 'list' object is unsafe."),
-        ("{{ x.pop() }}", "access to attribute 'pop' of 'list' object is unsafe."),
+        ("{{ {}.update(a=1) }}", "access to attribute 'update' of 'dict' object is unsafe."),
     ],
 )
 def test_the_sandbox(source: str, what: str) -> None:
@@ -195,14 +195,14 @@ PARTS = "it makes a text or list of {} parts; 16777216 are allowed"
                 "{% set ns = namespace(x='a') %}{% for i in range(99) %}"
                 "{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x }}"
             ),
-            "it makes a value of more than 1048576 items",
+            "it makes a value of more than 262144 items",
         ),
         (
             (
                 "{% set ns = namespace(x='a') %}{% for i in range(99) %}"
                 "{% set ns.x = namespace(a=ns.x, b=ns.x) %}{% endfor %}{{ ns.x }}"
             ),
-            "it makes a value of more than 1048576 items",
+            "it makes a value of more than 262144 items",
         ),
         ("{{ 'a' | center(10000000000) }}", "center is asked for 10000000000; 10000 are allowed"),
         ("{{ 'a'.ljust(10**10) }}", "ljust is asked for 10000000000; 10000 are allowed"),
@@ -229,7 +229,7 @@ PARTS = "it makes a text or list of {} parts; 16777216 are allowed"
                 "{% set x = namespace(a=[], b=[]) %}{% for i in range(99) %}"
                 "{% set x.a = [x.a, x.a] %}{% set x.b = [x.b, x.b] %}{% endfor %}{{ x.a == x.b }}"
             ),
-            "it makes a value of more than 1048576 items",
+            "it makes a value of more than 262144 items",
         ),
         (
             (
@@ -237,11 +237,11 @@ PARTS = "it makes a text or list of {} parts; 16777216 are allowed"
                 "[], [], [], [], [], []] %}{% for i in range(23) %}{% set _ = x[i].append(x[i + 1]) %}"
                 "{% set _ = x[i].append(x[i + 1]) %}{% endfor %}{{ x[0] == x[1] }}"
             ),
-            "it makes a value of more than 1048576 items",
+            "it makes a value of more than 262144 items",
         ),
         (
             "{% set x = [] %}{% set _ = x.append(x) %}{{ x }}",
-            "it makes a value of more than 1048576 items",
+            "it makes a value of more than 262144 items",
         ),
         ("{{ [[1]] | sum(start=[]) }}", "sum is for numbers"),
         (

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 from llama_cpp import GenerationError, Llama, ValidationError
 from llama_cpp._engine import Answer, shared_length
 from llama_cpp._sampler import Sampler, SamplingParams
 from llama_cpp._text import PieceTable
+from tests.tiny.answers import models
+from tests.tiny.llama import TinyLlama
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -267,3 +271,208 @@ def test_four_threads_on_four_objects(model_file: Path, answers: dict[str, Any])
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+# -- tokens sent, drafts, logits of every token, Ctrl-C ------------------------------------------
+
+
+@pytest.mark.build
+def test_sent_tokens_come_before_the_next(llm: Llama, case: tuple[list[int], list[int]]) -> None:
+    prompt, expected = case
+    stream = llm.generate(prompt[:2], temp=0)
+    first = next(stream)
+    # as if the model had said the rest of another prompt
+    llm_alone = greedy(llm, [*prompt[:2], first, *prompt[2:]], len(expected))
+    stream = llm.generate(prompt[:2], temp=0)
+    assert next(stream) == first
+    found = [stream.send(prompt[2:])]
+    found += [next(stream) for _ in expected[1:]]
+    assert found == llm_alone
+    assert stream.send([5, 6]) is not None
+    with pytest.raises(
+        ValidationError, match=r"^513 tokens were sent, and the context has room for"
+    ):
+        stream.send([5] * 513)
+
+
+@pytest.mark.build
+def test_an_id_that_is_sent_is_checked(llm: Llama) -> None:
+    stream = llm.generate([1, 5], temp=0)
+    next(stream)
+    with pytest.raises(ValidationError, match=r"^token 0 has id 320; this model's ids run from 0"):
+        stream.send([320])
+
+
+def wrong(ids: Any) -> list[int]:
+    return [5, 6, 7]
+
+
+def right(ids: Any) -> list[int]:
+    """Guess as the model goes on, for three tokens."""
+    return tiny_llama().expected_tokens(ids.tolist(), 3)
+
+
+def tiny_llama() -> TinyLlama:
+    model = models()["llama-f32"]
+    assert isinstance(model, TinyLlama)
+    return model
+
+
+@pytest.mark.build
+@pytest.mark.parametrize("draft", [wrong, right, lambda _ids: []], ids=["wrong", "right", "none"])
+@pytest.mark.parametrize("logits_all", [False, True], ids=["", "logits_all"])
+def test_drafts_do_not_change_the_answer(
+    model_file: Path, case: tuple[list[int], list[int]], draft: Any, logits_all: bool
+) -> None:
+    prompt, expected = case
+    with Llama(model_file, n_threads=1, draft_model=draft, logits_all=logits_all) as llm:
+        engine = llm._running()
+        stream = llm.generate(prompt, temp=0)
+        for index in range(len(expected)):
+            assert next(stream) == expected[index]
+            # what is only guessed is not counted
+            assert llm.n_tokens == len(prompt) + index
+        llm.eval([5])
+        assert engine.sequence.tokens == [*prompt, *expected[:-1], 5]
+        llm.draft_model = None
+        assert greedy(llm, prompt, len(expected)) == expected
+
+
+@pytest.mark.build
+def test_tokens_may_be_sent_between_drafts(model_file: Path) -> None:
+    with Llama(model_file, n_threads=1, draft_model=right) as llm:
+        stream = llm.generate([1, 266], temp=0)
+        tokens = [next(stream), next(stream), stream.send([5, 266]), next(stream)]
+        assert llm._running().sequence.tokens == [1, 266, *tokens[:2], 5, 266, tokens[2]]
+        assert tokens[2:] == tiny_llama().expected_tokens([1, 266, *tokens[:2], 5, 266], 2)
+
+
+@pytest.mark.build
+@pytest.mark.parametrize("room", [1, 2, 3, 4, 5])
+def test_drafts_stop_at_the_end_of_the_context(model_file: Path, room: int) -> None:
+    with Llama(model_file, n_threads=1, draft_model=right, n_ctx=256) as llm:
+        prompt = [1, 266] + [5] * (llm.n_ctx() - 2 - room)
+        assert len(list(llm.generate(prompt, temp=0))) == room + 1
+        assert llm.n_tokens == llm.n_ctx()
+
+
+@pytest.mark.build
+def test_a_draft_of_no_ids(model_file: Path) -> None:
+    with Llama(model_file, n_threads=1, draft_model=lambda _ids: [999]) as llm:
+        stream = llm.generate([1, 5], temp=0)
+        next(stream)
+        with pytest.raises(
+            ValidationError, match=r"^token 0 has id 999; this model's ids run from"
+        ):
+            next(stream)
+
+
+@pytest.mark.build
+@pytest.mark.parametrize("n_batch", [3, 512])
+def test_logits_of_every_token(model_file: Path, n_batch: int) -> None:
+    model = tiny_llama()
+    tokens = [1, 266, 268, 5, 6, 270]
+    with Llama(model_file, n_threads=1, n_batch=n_batch, logits_all=True) as llm:
+        for known in (tokens[:4], tokens, [1, 266, 7, 8], [1, 266, 7, 8, 9]):
+            llm.reset()
+            llm.eval(known[:2])
+            llm.eval(known[2:])
+            expected = np.array([model.logits(known[: i + 1]) for i in range(len(known))])
+            assert np.abs(llm._scores - expected).max() < 0.02
+        # a beginning that is shared keeps its rows
+        stream = llm.generate([1, 266, 7, 5], temp=0)
+        next(stream)
+        expected = np.array([model.logits([1, 266, 7, 5][: i + 1]) for i in range(4)])
+        assert np.abs(llm._scores - expected).max() < 0.02
+
+
+@pytest.mark.build
+def test_an_eval_may_fill_the_context(llm: Llama) -> None:
+    llm.eval([5] * llm.n_ctx())
+    assert llm.n_tokens == llm.n_ctx()
+    with pytest.raises(ValidationError) as caught:
+        llm.eval([5])
+    assert str(caught.value) == (
+        "the prompt has 513 tokens, the context holds 512: shorten the prompt, or load the model "
+        "with n_ctx=513 or more"
+    )
+
+
+@pytest.mark.build
+def test_sample_goes_on_where_it_was(llm: Llama, case: tuple[list[int], list[int]]) -> None:
+    prompt, expected = case
+    llm.eval(prompt)
+    found = []
+    for _ in expected:
+        found.append(llm.sample(temp=0))
+        llm.eval(found[-1:])
+    assert found == expected
+    llm.reset()
+    llm.eval([1, 266])
+    text = b""
+    while not text.endswith(b"!"):
+        token = llm.sample(temp=0, grammar='root ::= " no" [a-c] "!"')
+        llm.eval([token])
+        text += llm.detokenize([token])
+    assert text in {b" noa!", b" nob!", b" noc!"}
+    # a fixed seed does not mean the same random number each time
+    llm.reset()
+    llm.eval([1, 5])
+    drawn = [llm.sample(temp=5.0, top_k=0, top_p=1.0, min_p=0.0, seed=4) for _ in range(20)]
+    assert len(set(drawn)) > 5
+
+
+@pytest.mark.build
+def test_sample_at_a_place(model_file: Path) -> None:
+    model = tiny_llama()
+    tokens = [1, 266, 5, 268]
+    with Llama(model_file, n_threads=1, logits_all=True) as llm:
+        llm.eval(tokens)
+        for idx in range(4):
+            (following,) = model.expected_tokens(tokens[: idx + 1], 1)
+            assert llm.sample(temp=0, idx=idx) == following
+            assert llm.sample(temp=0, idx=idx - 4) == following
+        with pytest.raises(ValidationError, match=r"^idx is 4; 4 tokens are in memory$"):
+            llm.sample(temp=0, idx=4)
+
+
+@pytest.mark.build
+def test_sampling_before_anything_was_computed(llm: Llama) -> None:
+    with pytest.raises(
+        ValidationError, match=r"^no logits: decode a batch with at least one output"
+    ):
+        llm.sample()
+
+
+@pytest.mark.build
+def test_sampling_from_a_loaded_state(model_file: Path, case: tuple[list[int], list[int]]) -> None:
+    prompt, expected = case
+    with Llama(model_file, n_threads=1) as first, Llama(model_file, n_threads=1) as second:
+        first.eval(prompt)
+        second.load_state(first.save_state())
+        assert second.sample(temp=0) == expected[0]
+
+
+@pytest.mark.build
+@pytest.mark.skipif(os.name == "nt", reason="signals are sent with kill")
+def test_ctrl_c_ends_a_batch(run_python: Callable[..., Any], model_file: Path) -> None:
+    # one batch that takes seconds: the signal arrives inside it
+    outcome = run_python(
+        "import os, signal, sys, threading, time\n"
+        "from llama_cpp import Llama\n"
+        "llm = Llama(sys.argv[1], n_ctx=32768, n_batch=32768, n_ubatch=512, n_threads=1,\n"
+        "            n_threads_batch=1, verbose=False)\n"
+        "def press():\n"
+        "    time.sleep(0.3)\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "threading.Thread(target=press).start()\n"
+        "try:\n"
+        "    llm.eval([5] * 32000)\n"
+        "except KeyboardInterrupt:\n"
+        "    context = llm._running().context\n"
+        "    last = context._lib.llama_memory_seq_pos_max(context._memory, 0)\n"
+        "    print('interrupted', last < 31999)\n"
+        "print(llm.create_completion([1, 266], max_tokens=3, temperature=0)['choices'][0]['text'])\n",
+        str(model_file),
+    )
+    assert (outcome.code, outcome.output) == (0, "interrupted True\norning\n")

@@ -152,6 +152,26 @@ def test_a_forked_child_neither_uses_nor_frees() -> None:
     assert freed == [1]
 
 
+def test_no_closing_in_a_callback() -> None:
+    freed: list[int] = []
+    parent = Handle("model", 1, freed.append)
+    child = Handle("context", 2, freed.append, parent)
+    with child.calling_back():
+        for handle, kind in ((parent, "model"), (child, "context")):
+            with pytest.raises(LlamaError) as caught:
+                handle.close()
+            assert str(caught.value) == (
+                f"the {kind} is in use by the call that this callback belongs to; "
+                "it can be closed after that call"
+            )
+        assert (parent.pointer, child.pointer) == (1, 2)
+        thread = threading.Thread(target=child.close)
+        thread.start()
+        thread.join()
+    parent.close()
+    assert freed == [2, 1]
+
+
 @pytest.mark.build
 def test_shutdown_and_use_after_it(model_file: Path) -> None:
     first, second = (llama_cpp.Llama(model_file, n_threads=1, n_ctx=256) for _ in range(2))

@@ -56,7 +56,7 @@ REFUSED = {
     "complete a prompt longer than the context": (VALIDATION, "load()([5] * 512)"),
     "eval past the end of the context": (
         VALIDATION,
-        "llm = load()\nllm.eval([5]*500)\nllm.eval([5]*12)",
+        "llm = load()\nllm.eval([5]*500)\nllm.eval([5]*13)",
     ),
     "a lone surrogate": (VALIDATION, "load().tokenize('\\ud800')"),
     # logits
@@ -177,7 +177,7 @@ REFUSED = {
     "generate with an encoder": (LLAMA, "load(bert)('sun')"),
     "embed nothing": (
         VALIDATION,
-        "load(embedding=True).tokenize\nfrom llama_cpp._embedding import embed\nembed(load(embedding=True)._engine, [[]], normalize=False, truncate=True)",
+        "load(embedding=True).embed([[]])",
     ),
     "embed without asking for it": (LLAMA, "load().embed('a')"),
 }

@@ -32,6 +32,8 @@ from llama_cpp._internals import (
     LlamaTokenDataArray,
 )
 
+from .conftest import Outcome
+
 pytestmark = pytest.mark.build
 
 BEGIN, SPACE = 1, 264
@@ -628,6 +630,124 @@ def test_a_custom_sampler_cannot_leave_nothing(context: LlamaContext) -> None:
     sampler.add_dist(1)
     with pytest.raises(ValidationError, match=r"^a custom sampler left 0 tokens of 320"):
         sampler.sample(context)
+
+
+def test_a_custom_sampler_cannot_change_ids(context: LlamaContext, model: LlamaModel) -> None:
+    context.decode(batch_of(BEGIN))
+
+    def change(array: Any) -> None:
+        array.contents.data[0].id = 10**9
+
+    sampler = LlamaSampler()
+    sampler.add_top_k(20)
+    sampler.add_custom(change)
+    sampler.add_infill(model)
+    sampler.add_greedy()
+    with pytest.raises(
+        ValidationError, match=r"^a custom sampler left 20 tokens of 20, or other ids"
+    ):
+        sampler.sample(context)
+
+
+def test_logits_that_are_no_numbers(context: LlamaContext) -> None:
+    context.decode(batch_of(BEGIN))
+
+    def spoil(array: Any) -> None:
+        for index in range(array.contents.size):
+            array.contents.data[index].logit = math.nan
+
+    sampler = LlamaSampler()
+    sampler.add_custom(spoil)
+    sampler.add_top_k(5)
+    sampler.add_top_p(0.9)
+    sampler.add_dist(1)
+    with pytest.raises(GenerationError, match=r"^nothing can be chosen"):
+        sampler.sample(context)
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        pytest.param("sampler.close()", "the sampler is in use", id="closing the sampler"),
+        pytest.param("model.close()", "the model is in use", id="closing the model"),
+        pytest.param("context.close()", "the context is in use", id="closing the context"),
+        pytest.param("sampler.add_greedy()", "the sampler is in use", id="changing the sampler"),
+    ],
+)
+def test_in_a_callback(context: LlamaContext, model: LlamaModel, what: str, message: str) -> None:
+    context.decode(batch_of(BEGIN))
+    sampler = LlamaSampler()
+    calls: dict[str, Callable[[], None]] = {
+        "sampler.close()": sampler.close,
+        "model.close()": model.close,
+        "context.close()": context.close,
+        "sampler.add_greedy()": sampler.add_greedy,
+    }
+    sampler.add_dry(model, 0.8, 1.75, 2, 64, ["x"])
+    sampler.add_custom(lambda _array: calls[what]())
+    sampler.add_greedy()
+    with pytest.raises(LlamaError) as caught:
+        sampler.sample(context)
+    assert str(caught.value).startswith(message)
+    assert context.n_ctx() == 256
+
+
+def test_a_grammar_of_another_model(context: LlamaContext, tiny: Path) -> None:
+    context.decode(batch_of(BEGIN))
+    other = LlamaModel(path_model=str(tiny / "bert-f32.gguf"), params=LlamaModel.default_params())
+    sampler = LlamaSampler()
+    sampler.add_grammar(other, 'root ::= "x"+')
+    sampler.add_greedy()
+    with pytest.raises(ValidationError, match=r"^the grammar is for a model with 118 tokens"):
+        sampler.sample(context)
+    with pytest.raises(ValidationError, match=r"^token 0 has id 319; this model's ids run from 0"):
+        sampler.accept(319)
+    other.close()
+
+
+ENDS = {
+    "with everything open": "pass",
+    "in an exception": "raise SystemExit(0)",
+    "the model first": "del model; gc.collect(); del context; gc.collect()",
+    "a cycle through a callback": "sampler.add_custom(lambda _: sampler); del sampler; gc.collect()",
+    "shut down": "llama_cpp.shutdown()",
+    "closed by many threads": (
+        "many = [_internals.LlamaSampler() for _ in range(20)]\n"
+        "for each in many:\n"
+        "    each.add_dry(model, 0.8, 1.75, 2, 64, ['x'])\n"
+        "threads = [threading.Thread(target=each.close) for each in (model, *many)]\n"
+        "for each in threads: each.start()\n"
+        "for each in threads: each.join()"
+    ),
+}
+
+PROLOGUE = """
+import gc, sys, threading
+import llama_cpp
+from llama_cpp import _internals
+
+model = _internals.LlamaModel(
+    path_model=sys.argv[1], params=_internals.LlamaModel.default_params(), verbose=False
+)
+params = _internals.LlamaContext.default_params()
+params.n_ctx, params.n_threads, params.n_threads_batch = 256, 1, 1
+context = _internals.LlamaContext(model=model, params=params, verbose=False)
+batch = _internals.LlamaBatch(n_tokens=4, embd=0, n_seq_max=1)
+batch.set_batch([1, 266], 0, False)
+context.decode(batch)
+sampler = _internals.LlamaSampler()
+sampler.add_dry(model, 0.8, 1.75, 2, 64, ["x"])
+sampler.add_grammar(model, 'root ::= "x"+')
+sampler.add_custom(lambda array: None)
+sampler.add_dist(1)
+sampler.sample(context)
+"""
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_a_process_ends(end: str, model_file: Path, run_python: Callable[..., Outcome]) -> None:
+    outcome = run_python(PROLOGUE + ENDS[end], str(model_file))
+    assert (outcome.code, outcome.error) == (0, "")
 
 
 @pytest.mark.parametrize(

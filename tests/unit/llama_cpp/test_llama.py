@@ -498,6 +498,7 @@ def test_a_pickle_loads_again(model_file: Path, tiny: Path, answers: dict[str, A
 def test_an_object_that_was_never_loaded_is_closed() -> None:
     empty = Llama.__new__(Llama)
     assert empty.closed
+    empty.close()
     assert repr(empty) == "<Llama None closed>"
 
 
@@ -616,3 +617,10 @@ def test_the_core_by_internal_names(llm: Llama, answers: dict[str, Any]) -> None
     llm.n_tokens = len(case["prompt"])
     assert list(llm.eval_tokens) == case["prompt"]
     assert next(llm.generate([], temp=0, reset=False)) == case["tokens"][0]
+
+
+def test_a_cache_is_a_mapping(llm: Llama) -> None:
+    with pytest.raises(ValidationError) as caught:
+        llm.set_cache(5)
+    assert str(caught.value) == "the cache is 5; give a LlamaRAMCache, for example"
+    llm.set_cache(None)

@@ -13,7 +13,12 @@ from llama_cpp import llama_grammar
 from llama_cpp._errors import ValidationError
 from llama_cpp._gbnf_matcher import Matcher
 from llama_cpp._gbnf_parser import parse
-from llama_cpp.llama_grammar import LlamaGrammar
+from llama_cpp.llama_grammar import (
+    BuiltinRule,
+    LlamaGrammar,
+    SchemaConverter,
+    json_schema_to_gbnf,
+)
 
 TEXT = 'root ::= "a"\nother ::= "b"'
 
@@ -132,3 +137,83 @@ def test_ready_made(name: str, good: str, bad: str) -> None:
 )
 def test_constants(rule: str, text: str) -> None:
     assert fits(f"root ::= {getattr(llama_grammar, rule)}", text)
+
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"a": {"type": "integer"}, "b": {"type": "null"}},
+    "required": ["a", "b"],
+    "additionalProperties": False,
+}
+
+
+@pytest.mark.parametrize("given", [SCHEMA, json.dumps(SCHEMA)], ids=["dictionary", "text"])
+def test_from_json_schema(given: str | dict[str, object]) -> None:
+    grammar = LlamaGrammar.from_json_schema(given, verbose=False)
+    assert grammar.text == json_schema_to_gbnf(given)
+    assert fits(grammar.text, '{"a": 1, "b": null}')
+    assert not fits(grammar.text, '{"b": null, "a": 1}')
+
+
+def test_the_order_of_properties() -> None:
+    assert fits(json_schema_to_gbnf(SCHEMA, ["b"]), '{"b": null, "a": 1}')
+
+
+def test_a_schema_that_is_no_json() -> None:
+    with pytest.raises(ValidationError) as caught:
+        LlamaGrammar.from_json_schema("{'type': 'string'}")
+    assert str(caught.value) == (
+        "the JSON schema is no JSON: Expecting property name enclosed in double quotes: line 1 "
+        "column 2 (char 1)"
+    )
+
+
+def test_schema_converter() -> None:
+    converter = SchemaConverter(prop_order={"b": 0, "a": 1}, allow_fetch=False)
+    assert converter.resolve_refs(SCHEMA, "stdin") is SCHEMA
+    assert converter.visit(SCHEMA, "") == "root"
+    assert converter.format_grammar() == json_schema_to_gbnf(SCHEMA, ["b", "a"])
+
+
+def test_schema_converter_with_several_schemas() -> None:
+    converter = SchemaConverter()
+    assert converter.visit({"type": "array", "items": {"type": "integer"}}, "") == "root"
+    assert converter.visit({"type": "integer"}, "number-of-it") == "number-of-it"
+    text = converter.format_grammar()
+    assert fits(text, "[1, 2]")
+    assert Matcher(parse(text, "number-of-it")).accepts("12")
+
+
+def test_schema_converter_cannot_fetch() -> None:
+    with pytest.raises(ValidationError) as caught:
+        SchemaConverter(allow_fetch=True)
+    assert str(caught.value) == "SchemaConverter cannot do allow_fetch=True: leave it out"
+    with pytest.raises(ValidationError) as caught:
+        SchemaConverter().format_grammar()
+    assert str(caught.value) == ("SchemaConverter has seen no schema: call visit(schema, '') first")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "grammar"),
+    [
+        (("a",), "([^a])"),
+        (("abc",), '([^a] | "a" ([^b] | "b" ([^c])?)?)'),
+        (("]^", False), '([^\\n\\x0D\\]] | "]" ([^\\n\\x0D\\x5E])?)'),
+        (("_a", True, True), '([^\\\\_] | "\\\\"? "_" ([^a])?)'),
+    ],
+)
+def test_not_literal(arguments: tuple[str, bool, bool], grammar: str) -> None:
+    assert SchemaConverter().not_literal(*arguments) == grammar
+    assert not fits(f"root ::= {grammar}", arguments[0])
+    assert fits(f"root ::= {grammar}", arguments[0][:-1] + "x")
+
+
+def test_not_literal_of_nothing() -> None:
+    with pytest.raises(ValidationError, match="not_literal needs a text that is not empty"):
+        SchemaConverter().not_literal("")
+
+
+def test_builtin_rule() -> None:
+    rule = BuiltinRule("string | number", ["string", "number"])
+    assert (rule.content, rule.deps) == ("string | number", ["string", "number"])
+    assert BuiltinRule("[a-z]").deps == []

@@ -322,7 +322,18 @@ def test_close_ends_what_runs_and_waits(model_file: Path) -> None:
     run(main())
 
 
-def without(head: dict[str, Any]) -> dict[str, Any]:
+def five_more(tokens: Any, _logits: Any) -> bool:
+    """Say that an answer to "hello" is over after five tokens."""
+    return len(tokens) == 11
+
+
+def no_story(_tokens: Any, logits: Any) -> Any:
+    """Forbid the story to begin."""
+    logits[266] = -100
+    return logits
+
+
+def without(head: Any) -> dict[str, Any]:
     """Return a completion, or a part of one, without what differs each time."""
     return {key: value for key, value in head.items() if key not in {"id", "created"}}
 
@@ -334,6 +345,8 @@ def test_completions_are_those_of_one_object(model_file: Path) -> None:
         ("say:", {"max_tokens": None, "temperature": 0}),
         (" birds", {"max_tokens": 12, "temperature": 1.5, "seed": 3, "top_k": 0}),
         ("hello", {"max_tokens": 4, "temperature": 0, "logit_bias": {266: -100.0}}),
+        ("hello", {"max_tokens": 9, "temperature": 0, "stopping_criteria": [five_more]}),
+        ("hello", {"max_tokens": 9, "temperature": 0, "logits_processor": [no_story]}),
     ]
     with Llama(model_file, n_threads=1) as llm:
         alone = [without(llm.create_completion(prompt, **more)) for prompt, more in asked]
@@ -363,6 +376,57 @@ def test_completions_are_those_of_one_object(model_file: Path) -> None:
         assert "".join(p["choices"][0]["text"] for p in streamed) == alone[0]["choices"][0]["text"]
         batch = pool.sync.create_completion_batch(["hello"] * 5, max_tokens=9, temperature=0)
         assert [without(each) for each in batch] == [alone[0]] * 5
+
+
+def test_chats_are_those_of_one_object(model_file: Path) -> None:
+    chats = [
+        [{"role": "user", "content": text}] for text in ("hello", "<up> birds", "two", "say:", "x")
+    ]
+    more: dict[str, Any] = {"max_tokens": 12, "temperature": 0}
+    formats: list[dict[str, Any]] = [
+        {},
+        {"stop": ["sun"]},
+        {"logprobs": True, "top_logprobs": 2},
+        # with a choice, tokens of neither track would be equally likely
+        {"grammar": 'root ::= "the moon"'},
+    ]
+    with Llama(model_file, n_threads=1) as llm:
+        alone = [
+            [without(llm.create_chat_completion(chat, **more, **form)) for chat in chats]
+            for form in formats
+        ]
+
+    def text(chunks: list[dict[str, Any]]) -> str:
+        return "".join(c["choices"][0]["delta"].get("content") or "" for c in chunks)
+
+    async def main() -> None:
+        async with LlamaPool(model_file, 3, n_threads=1) as pool:
+            for form, expected in zip(formats, alone, strict=True):
+                found = await pool.create_chat_completion_batch(chats, **more, **form)
+                assert [near(without(each)) for each in found] == [near(each) for each in expected]
+                streams = [
+                    await pool.create_chat_completion(chat, stream=True, **more, **form)
+                    for chat in chats
+                ]
+                for stream, each in zip(streams, expected, strict=True):
+                    chunks = [chunk async for chunk in stream]
+                    assert text(chunks) == each["choices"][0]["message"]["content"]
+            assert pool.stats().failed == 0
+            found = pool.sync.create_chat_completion_batch(chats, **more)
+            assert [without(each) for each in found] == alone[0]
+            stream = pool.sync.create_chat_completion(chats[0], stream=True, **more)
+            assert text(list(stream)) == alone[0][0]["choices"][0]["message"]["content"]
+
+    run(main())
+
+
+def near(value: Any) -> Any:
+    """Round what is computed in batches of other sizes."""
+    if isinstance(value, dict):
+        return {key: near(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [near(each) for each in value]
+    return round(value, 2) + 0.0 if isinstance(value, float) else value
 
 
 def test_cancelled_completions(model_file: Path) -> None:
@@ -398,6 +462,12 @@ def test_what_a_pool_does_not_do(pool: LlamaPool) -> None:
     llm = pool._shared.guest().llm
     assert llm.n_ctx() == pool.n_ctx
     assert llm.tokenize(" morning") == [1, *llm.tokenize(" morning", add_bos=False)]
+    with pytest.raises(ValidationError) as refused:
+        pool.sync.create_completion("hello", echo=True, logprobs=1)
+    assert str(refused.value) == (
+        "a pool has no log probabilities of prompts: leave out echo or logprobs, or use a Llama of "
+        "its own"
+    )
     with pytest.raises(LlamaError) as caught:
         llm.eval([1])
     assert str(caught.value) == (

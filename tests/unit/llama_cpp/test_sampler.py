@@ -468,9 +468,9 @@ def test_control_tokens_are_no_text(
 
 def test_an_answer_ends_only_where_the_grammar_does(llm: Llama) -> None:
     # " goodbye, until …. </s>" is what follows a colon
-    assert answer(llm, "say: ") == answer(llm, "say: ", grammar=Text("root ::= [^\\x00]*"))
-    longer = answer(llm, "say: ", 60, grammar=Text('root ::= [^!]* "!"'))
-    assert len(longer) > len(answer(llm, "say: "))
+    assert answer(llm, "say:") == answer(llm, "say:", grammar=Text("root ::= [^\\x00]*"))
+    longer = answer(llm, "say:", 60, grammar=Text('root ::= [^!]* "!"'))
+    assert len(longer) > len(answer(llm, "say:"))
 
 
 def test_a_grammar_that_llama_cpp_refuses(context: Context) -> None:

@@ -24,6 +24,7 @@ def test_known_answers(llm: Llama, answers: dict[str, Any]) -> None:
             continue
         count = len(case["tokens"])
         assert generate_text(llm, prompt, count, GREEDY) == case["text"]
+        assert generate_text(llm, case["prompt"], count, GREEDY) == case["text"]
         assert "".join(generate_stream(llm, prompt, count, GREEDY)) == case["text"]
         parts = generate_text(llm, prompt, count, GREEDY, stream=True)
         assert "".join(parts) == case["text"]
@@ -120,7 +121,14 @@ def test_defaults_are_the_objects(model_file: Path) -> None:
             "top_p is 2; choose a number from 0 to 1",
             id="sampling",
         ),
-        pytest.param({"prompt": [1, 2]}, "prompt is a list; give text as str", id="ids"),
+        pytest.param(
+            {"prompt": [1, 999]},
+            "token 1 has id 999; this model's ids run from 0 to 319",
+            id="ids",
+        ),
+        pytest.param(
+            {"grammar": 5}, "grammar is a int; give a LlamaGrammar or its text", id="grammar"
+        ),
     ],
 )
 def test_refused(llm: Llama, arguments: dict[str, Any], message: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import pickle
 import struct
@@ -14,6 +15,8 @@ from llama_cpp import GenerationError, Llama, SamplingParams, ValidationError
 from llama_cpp._engine import MediaSpan
 from llama_cpp._sampler import Sampler
 from llama_cpp._state import LlamaState, pack, unpack
+from llama_cpp._vision import MTMDChatHandler
+from tests.tiny.vision import RED, png
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -293,3 +296,38 @@ def test_sampling_goes_on_without_computing(llm: Llama, answers: dict[str, Any])
     with Sampler(llm._core, SamplingParams(temperature=0)) as sampler:
         assert sampler.sample(llm._engine.context) == case["tokens"][0]
     assert llm.perf()["t_p_eval_ms"] == llm.perf()["t_eval_ms"] == 0
+
+
+@pytest.mark.parametrize("architecture", ["gemma3", "qwen3vl"])
+def test_an_image_is_not_computed_again(vision: Path, architecture: str) -> None:
+    source = "data:image/png;base64," + base64.b64encode(png(32, 32, [RED])).decode()
+    content = [
+        {"type": "image_url", "image_url": {"url": source}},
+        {"type": "text", "text": "what?"},
+    ]
+
+    def load() -> Llama:
+        handler = MTMDChatHandler(
+            vision / f"mmproj-{architecture}-f32.gguf", n_threads=1, warmup=False
+        )
+        return Llama(
+            vision / f"{architecture}-f32.gguf", n_threads=1, n_ctx=1024, chat_handler=handler
+        )
+
+    def answer(llm: Llama) -> str:
+        done: Any = llm.create_chat_completion(
+            [{"role": "user", "content": content}], temperature=0, max_tokens=20
+        )
+        text: str = done["choices"][0]["message"]["content"]
+        return text
+
+    with load() as llm:
+        said = answer(llm)
+        assert said.startswith(" GOODBYE, until")
+        computed = llm.perf()["n_p_eval"]
+        state = llm.save_state()
+    with load() as llm:
+        llm.load_state(state)
+        llm.perf_reset()
+        assert answer(llm) == said
+        assert llm.perf()["n_p_eval"] < computed / 2

@@ -212,6 +212,16 @@ CALLS: dict[str, tuple[Family, str, Answer]] = {
         'all\nI look.\n>>>get_weather\n{"city": "Paris"}\n>>>time\n{}',
         ("I look.", [PARIS, ("time", "{}")]),
     ),
+    "functionary 3, without arguments": (
+        "functionary-v3",
+        "time\n>>>time\n",
+        ("", [("time", "{}"), ("time", "{}")]),
+    ),
+    "functionary 3, no header": (
+        "functionary-v3",
+        "So: >>>time\n{}",
+        ("So: ", [("time", "{}")]),
+    ),
     "OpenAI's own shape": (
         "hermes",
         '{"tool_calls": [{"function": {"name": "get_weather", "arguments": {"city": "Paris"}}}]}',
@@ -261,6 +271,34 @@ def test_what_is_no_call_stays_content(family: Family, text: str) -> None:
         assert whole([*once.push(text), *once.flush()]) == (text, [])
     else:
         assert answer(text, family) == (text, [])
+
+
+ATOMS = (
+    *("<tool_call>", "</tool_call>", '{"name": "time"', ', "arguments": {', "}", "{", "[", "]"),
+    *("<function=", "time", "get_weather", ">", "</function>", "[TOOL_CALLS]", "[ARGS]", "{}"),
+    *("\n", " ", "all\n", ">>>", "<|content|>", "<|from|>assistant\n<|recipient|>", '"', "\\"),
+    *(
+        ";",
+        "text",
+        "<",
+        "<|python_tag|>",
+        '{"name": "time", "arguments": {}}',
+        "<arg_key>a</arg_key>",
+    ),
+    *('<tool_call>{"name": "time"}</tool_call>', "<arg_value>1</arg_value>", "<parameter=a>"),
+)
+
+
+@pytest.mark.parametrize("family", ["hermes", "functionary-v2", "functionary-v3"])
+def test_whatever_a_model_writes(family: Family) -> None:
+    draw = random.Random(5)
+    called = 0
+    for _ in range(400):
+        text = "".join(draw.choice(ATOMS) for _ in range(draw.randint(1, 12)))
+        content, calls = answer(text, family)
+        assert calls or content == text or family != "hermes"
+        called += len(calls)
+    assert called > 2
 
 
 def test_content_is_not_held_back() -> None:

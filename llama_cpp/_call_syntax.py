@@ -1,0 +1,205 @@
+"""The ways in which models write calls, read from whole texts.
+
+A text that is anything else than calls has none: it is content then.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_decode = json.JSONDecoder(strict=False).raw_decode
+_SPACE = re.compile(r"[\s;,]*")
+_NAMED_CALL = re.compile(r"([a-zA-Z0-9_.\-:/]+)\s*(?:\[CALL_ID\][^\[{]*)?(?:\[ARGS\])?\s*(?=\{)")
+
+
+class Call(NamedTuple):
+    """A tool call."""
+
+    name: str
+    arguments: str
+    """JSON text."""
+
+
+class Block(NamedTuple):
+    """A way to write calls within a text: where it begins and where it ends."""
+
+    opens: str
+    closes: str | None
+    """None: at the end of the answer."""
+
+
+BLOCKS = (
+    Block("<tool_call>", "</tool_call>"),
+    Block("<tool_calls>", "</tool_calls>"),
+    Block("<TOOLCALL>", "</TOOLCALL>"),
+    Block("<minimax:tool_call>", "</minimax:tool_call>"),
+    Block("<function=", "</function>"),
+    Block("<|START_OF_FUNCTION_CALL|>", "<|END_OF_FUNCTION_CALL|>"),
+    Block("[TOOL_CALLS]", None),
+    Block("<|python_tag|>", None),
+    Block("<|tool_call|>", None),
+    Block("<|function_call|>", None),
+)
+
+
+def block_calls(body: str, opens: str, schemas: Mapping[str, Any]) -> list[Call]:
+    """Return the calls between marks; none where it is anything else."""
+    if opens == "<function=":
+        name, _, arguments = body.partition(">")
+        return _call(name, arguments, schemas)
+    if opens == "<|START_OF_FUNCTION_CALL|>":
+        name, _, arguments = body.partition(":")
+        return _call(name, arguments, schemas)
+    if opens == "[TOOL_CALLS]":
+        parts = [bare_calls(part, schemas) for part in body.split(opens)]
+        return [call for calls in parts for call in calls] if all(parts) else []
+    if opens == "<|tool_call|>":
+        body = body.strip().removesuffix("<|/tool_call|>")
+    for tagged in (_FUNCTION_TAG, _INVOKE_TAG):
+        if tagged.call.match(body) is not None:
+            return _tagged_calls(body, tagged, schemas)
+    name, _, rest = body.strip().partition("<arg_key>")
+    if rest and name.strip() in schemas:
+        return _tagged_call(name, f"<arg_key>{rest}", _ARGUMENT, schemas)
+    return bare_calls(body, schemas)
+
+
+def bare_calls(text: str, schemas: Mapping[str, Any]) -> list[Call]:
+    """Return the calls that a text consists of; none where there is anything else in it."""
+    calls: list[Call] = []
+    at = _SPACE.match(text).end()  # type: ignore[union-attr]
+    while at < len(text):
+        named = _NAMED_CALL.match(text, at)
+        name = named[1] if named is not None and named[1] in schemas else None
+        if named is not None and name is not None:
+            at = named.end()
+        try:
+            value, at = _decode(text, at)
+        except (ValueError, RecursionError):
+            return []
+        found = json_calls(value, schemas) if name is None else _named(name, value)
+        if not found:
+            return []
+        calls += found
+        at = _SPACE.match(text, at).end()  # type: ignore[union-attr]
+    return calls
+
+
+def may_be_bare(text: str, schemas: Mapping[str, Any]) -> bool:
+    """Say whether a text that goes on could be calls without marks."""
+    text = text.lstrip()
+    if not text:
+        return True
+    if text[0] in "{[":
+        head = re.match(r'[\[\s]*(?:\{\s*(?:"(\w*)("?)|$)|$)', text)
+        if head is None:
+            return False
+        key, whole = head[1] or "", head[2]
+        keys = ("name", "parameters", "arguments", "type", "function", "id", "tool_calls")
+        return key in keys if whole else any(k.startswith(key) for k in keys)
+    if any(name.startswith(text) for name in schemas):
+        return True
+    name = re.match(r"[a-zA-Z0-9_.\-:/]+", text)
+    if name is None or name[0] not in schemas:
+        return any(block.opens.startswith(text) for block in BLOCKS)
+    return re.match(r"\s*(?:\[[A-Z_]*\]?[^{]{0,64})?(?:\{|$)", text[name.end() :]) is not None
+
+
+def json_calls(value: Any, schemas: Mapping[str, Any]) -> list[Call]:
+    """Return the calls in a JSON value; none where it is anything else."""
+    if isinstance(value, list):
+        found = [json_calls(item, schemas) for item in value]
+        return [call for calls in found for call in calls] if all(found) else []
+    if not isinstance(value, dict):
+        return []
+    if isinstance(value.get("tool_calls"), list):
+        return json_calls(value["tool_calls"], schemas)
+    if isinstance(value.get("function"), dict):
+        return json_calls(value["function"], schemas)
+    name = value.get("name", value.get("function"))
+    if not isinstance(name, str) or name not in schemas:
+        return []
+    return _named(name, value.get("arguments", value.get("parameters", {})))
+
+
+def _named(name: str, arguments: Any) -> list[Call]:
+    if isinstance(arguments, str):
+        try:
+            json.loads(arguments, strict=False)
+        except (ValueError, RecursionError):
+            return []
+        return [Call(name, arguments)]
+    return [Call(name, json.dumps({} if arguments is None else arguments, ensure_ascii=False))]
+
+
+def _call(name: str, arguments: str, schemas: Mapping[str, Any]) -> list[Call]:
+    name = name.strip()
+    return _named(name, arguments.strip() or "{}") if name in schemas else []
+
+
+class _Tags(NamedTuple):
+    """Calls written as tags: the one around a call, with its name, and the ones around values."""
+
+    call: re.Pattern[str]
+    value: re.Pattern[str]
+
+
+_FUNCTION_TAG = _Tags(
+    re.compile(r"\s*<function=([^>\n]+)>(.*?)</function>", re.DOTALL),
+    re.compile(r"\s*<parameter=([^>\n]+)>\n?(.*?)\n?</parameter>", re.DOTALL),
+)
+_INVOKE_TAG = _Tags(
+    re.compile(r'\s*<invoke name="([^">\n]+)">(.*?)</invoke>', re.DOTALL),
+    re.compile(r'\s*<parameter name="([^">\n]+)">\n?(.*?)\n?</parameter>', re.DOTALL),
+)
+_ARGUMENT = re.compile(
+    r"\s*<arg_key>([^<\n]+)</arg_key>\s*<arg_value>\n?(.*?)\n?</arg_value>", re.DOTALL
+)
+
+
+def _tagged_calls(body: str, tags: _Tags, schemas: Mapping[str, Any]) -> list[Call]:
+    """Read calls one after the other; none where there is anything else."""
+    calls: list[Call] = []
+    at = 0
+    while body[at:].strip():
+        tag = tags.call.match(body, at)
+        found = tag and _tagged_call(tag[1], tag[2], tags.value, schemas)
+        if tag is None or not found:
+            return []
+        calls += found
+        at = tag.end()
+    return calls
+
+
+def _tagged_call(
+    name: str, body: str, value: re.Pattern[str], schemas: Mapping[str, Any]
+) -> list[Call]:
+    """Read the arguments of one call; values are text or JSON, as their schemas say."""
+    name = name.strip()
+    if name not in schemas:
+        return []
+    properties = schemas[name].get("properties")
+    arguments: dict[str, Any] = {}
+    at = 0
+    while body[at:].strip():
+        tag = value.match(body, at)
+        if tag is None:
+            return []
+        key, text = tag[1].strip(), tag[2]
+        schema = properties.get(key) if isinstance(properties, dict) else None
+        is_text = isinstance(schema, dict) and schema.get("type") == "string"
+        arguments[key] = text if is_text else _value(text)
+        at = tag.end()
+    return _named(name, arguments)
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text, strict=False)
+    except (ValueError, RecursionError):
+        return text
