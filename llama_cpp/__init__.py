@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from llama_cpp.llama_speculative import LlamaDraftModel
     from llama_cpp.llama_tokenizer import BaseLlamaTokenizer, LlamaTokenizer
     from llama_cpp.llama_types import *  # noqa: F403
+    from llama_cpp.pool import LlamaPool
+    from llama_cpp.unified import UnifiedLLM
 
 __all__ = [
     "BaseLlamaCache",
@@ -64,6 +66,7 @@ __all__ = [
     "LlamaDraftModel",
     "LlamaError",
     "LlamaGrammar",
+    "LlamaPool",
     "LlamaRAMCache",
     "LlamaState",
     "LlamaTokenizer",
@@ -72,6 +75,7 @@ __all__ = [
     "ModelLoadError",
     "SamplingParams",
     "StoppingCriteriaList",
+    "UnifiedLLM",
     "ValidationError",
     "__version__",
     "add_rpc_servers",
@@ -178,6 +182,8 @@ _NAMES = {
         "EmbeddingData",
         "EmbeddingUsage",
     ),
+    "pool": ("LlamaPool",),
+    "unified": ("UnifiedLLM",),
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names}
 
@@ -194,6 +200,8 @@ _MODULES = frozenset(
         "llama_tokenizer",
         "llama_types",
         "mtmd_cpp",
+        "pool",
+        "unified",
     }
 )
 

@@ -27,13 +27,19 @@ class LlamaError(Exception):
         return "\n".join([message, *(f"  llama.cpp: {line}" for line in self.log)])
 
 
-class ModelLoadError(LlamaError):
-    """A model or adapter file is missing, damaged, too new, or refused by llama.cpp."""
+class ModelLoadError(LlamaError, ValueError):
+    """A model or adapter file is missing, damaged, too new, or refused by llama.cpp.
+
+    A ``ValueError``, since that is what callers of llama-cpp-python catch.
+    """
 
 
 class ValidationError(LlamaError, ValueError):
     """An argument was refused before llama.cpp saw it."""
 
 
-class GenerationError(LlamaError):
-    """llama.cpp failed while computing, or a stream lost its context to a newer one."""
+class GenerationError(LlamaError, RuntimeError):
+    """llama.cpp failed while computing, or a stream lost its context to a newer one.
+
+    A ``RuntimeError``, since that is what callers of llama-cpp-python catch.
+    """

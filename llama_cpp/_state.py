@@ -191,6 +191,11 @@ def put(self: Llama, parts: Parts) -> None:
         if parts.logits:
             engine.output = -1
             engine.context.hold_logits(parts.logits)
+            if engine.rows is not None:
+                import numpy as np  # noqa: PLC0415 - not every program keeps states
+
+                row = np.frombuffer(parts.logits, np.float32)
+                engine.rows.write(parts.tokens[:-1], parts.tokens[-1:], row[np.newaxis])
 
 
 def _check_tokens(self: Llama, parts: Parts) -> None:

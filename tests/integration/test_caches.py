@@ -70,13 +70,13 @@ class Client:
 
     def pip(self, lto: str, *options: str, what: str = "llama-cpp-python") -> str:
         """Install anew with ``-DGGML_LTO=<lto>`` in CMAKE_ARGS; return what was built in."""
-        offline = ["--no-index", "--find-links", str(self.shelf)]
+        offline = ["--no-index", "--no-deps", "--find-links", str(self.shelf)]
         command = [*PIP, "--python", str(self.target), "install", "--force-reinstall", *offline]
         run([*command, *options, what], self._env(lto), self.folder)
         return recorded(self.target).get("GGML_LTO", "")
 
     def uv(self, lto: str, *options: str, what: str = "llama-cpp-python") -> str:
-        offline = ["--no-index", "--find-links", str(self.shelf)]
+        offline = ["--no-index", "--no-deps", "--find-links", str(self.shelf)]
         command = [*UV, "pip", "install", "--python", str(self.target), *offline]
         run([*command, *options, what], self._env(lto), self.folder)
         return recorded(self.target).get("GGML_LTO", "")

@@ -26,3 +26,18 @@ def test_all_are_llama_errors(kind: type[LlamaError]) -> None:
 def test_bad_arguments_are_value_errors_too() -> None:
     with pytest.raises(ValueError, match=r"^bad$"):
         raise ValidationError("bad")
+
+
+@pytest.mark.parametrize(
+    ("kind", "known"),
+    [
+        pytest.param(ModelLoadError, ValueError, id="a file"),
+        pytest.param(ValidationError, ValueError, id="an argument"),
+        pytest.param(GenerationError, RuntimeError, id="computing"),
+    ],
+)
+def test_what_callers_of_llama_cpp_python_catch(
+    kind: type[LlamaError], known: type[Exception]
+) -> None:
+    with pytest.raises(known, match=r"^bad\n  llama\.cpp: more$"):
+        raise kind("bad", log=("more",))

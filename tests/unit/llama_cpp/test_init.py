@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING
 
 import llama_cpp
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 def test_import_loads_nothing_heavy(run_python: Callable[..., Outcome]) -> None:
     outcome = run_python(
         "import sys, llama_cpp\n"
-        "print(sorted({'ctypes', 'logging', 'json', 'llama_cpp._abi'} & set(sys.modules)))"
+        "print(sorted({'ctypes', 'logging', 'json', 'typing', 'llama_cpp._abi'} & set(sys.modules)))"
     )
     assert (outcome.code, outcome.output) == (0, "[]\n")
 
@@ -35,6 +36,23 @@ def test_every_public_name_is_there() -> None:
     for name in llama_cpp.__all__:
         assert getattr(llama_cpp, name) is not None
     assert set(llama_cpp.__all__) <= set(dir(llama_cpp))
+
+
+def test_modules_are_at_hand(run_python: Callable[..., Outcome]) -> None:
+    outcome = run_python(
+        "import llama_cpp\n"
+        "for name in sorted(llama_cpp._MODULES):\n"
+        "    assert getattr(llama_cpp, name).__name__ == f'llama_cpp.{name}', name\n"
+        "print(len(llama_cpp._MODULES))"
+    )
+    assert (outcome.code, outcome.output) == (0, f"{len(llama_cpp._MODULES)}\n")
+
+
+def test_a_module_offers_what_the_table_says() -> None:
+    for module, names in llama_cpp._NAMES.items():
+        home = importlib.import_module(f"llama_cpp.{module}")
+        for name in names:
+            assert getattr(llama_cpp, name) is getattr(home, name)
 
 
 def test_constants_are_at_hand() -> None:

@@ -9,6 +9,8 @@ import struct
 import threading
 from typing import TYPE_CHECKING, Any
 
+import gguf
+import numpy as np
 import pytest
 
 from llama_cpp import GenerationError, Llama, SamplingParams, ValidationError
@@ -85,6 +87,19 @@ def test_logits_come_along(model_file: Path, llm: Llama) -> None:
         other.set_state(data)
         other.reset()
         assert not other.eval_logits
+
+
+def test_all_logits_go_on_from_the_last_one(model_file: Path, llm: Llama) -> None:
+    llm.eval([1, 5, 6])
+    state = llm.save_state()
+    with Llama(model_file, n_threads=1, logits_all=True) as other:
+        other.eval([9, 9])
+        other.load_state(state)
+        assert [any(row) for row in other._scores] == [False, False, True]
+        assert other._scores[-1].tolist() == state.scores[0].tolist()
+        other.eval([7])
+        assert [any(row) for row in other._scores] == [False, False, True, True]
+        assert other._scores[2].tolist() == state.scores[0].tolist()
 
 
 def test_all_ways_in_and_out(llm: Llama, tmp_path: Path) -> None:
@@ -331,3 +346,71 @@ def test_an_image_is_not_computed_again(vision: Path, architecture: str) -> None
         llm.perf_reset()
         assert answer(llm) == said
         assert llm.perf()["n_p_eval"] < computed / 2
+
+
+# -- a memory that cannot go back ------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def recurrent(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A mamba of random weights: what counts is that its state carries on."""
+    path = tmp_path_factory.mktemp("mamba") / "mamba.gguf"
+    reader = gguf.GGUFReader(tiny / "llama-f32.gguf")
+    writer = gguf.GGUFWriter(path, "mamba")
+    for field in reader.fields.values():
+        if field.name.startswith("tokenizer.") and "chat_template" not in field.name:
+            inner = field.types[-1] if field.types[0] == gguf.GGUFValueType.ARRAY else None
+            writer.add_key_value(field.name, field.contents(), field.types[0], inner)
+    writer.add_context_length(2048)
+    writer.add_embedding_length(64)
+    writer.add_feed_forward_length(0)
+    writer.add_head_count(0)
+    writer.add_block_count(2)
+    writer.add_ssm_conv_kernel(4)
+    writer.add_ssm_inner_size(128)
+    writer.add_ssm_state_size(16)
+    writer.add_ssm_time_step_rank(4)
+    writer.add_layer_norm_rms_eps(1e-6)
+    random = np.random.default_rng(5)
+
+    def drawn(*shape: int) -> Any:
+        return (random.standard_normal(shape) * 0.2).astype(np.float32)
+
+    tensors = {"token_embd.weight": drawn(320, 64), "output_norm.weight": np.ones(64, np.float32)}
+    for layer in ("blk.0.", "blk.1."):
+        tensors |= {
+            layer + "attn_norm.weight": np.ones(64, np.float32),
+            layer + "ssm_in.weight": drawn(256, 64),
+            layer + "ssm_conv1d.weight": drawn(128, 4),
+            layer + "ssm_conv1d.bias": drawn(128),
+            layer + "ssm_x.weight": drawn(36, 128),
+            layer + "ssm_dt.weight": drawn(128, 4),
+            layer + "ssm_dt.bias": drawn(128),
+            layer + "ssm_a": -np.abs(drawn(128, 16)),
+            layer + "ssm_d": drawn(128),
+            layer + "ssm_out.weight": drawn(64, 128),
+        }
+    for name, weight in tensors.items():
+        writer.add_tensor(name, weight)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def test_a_recurrent_state_carries_on(recurrent: Path) -> None:
+    tokens = [1, *range(20, 60)]
+    with Llama(recurrent, n_threads=1) as whole, Llama(recurrent, n_threads=1) as other:
+        whole.eval(tokens)
+        state = whole.save_state()
+        whole.eval([70, 71])
+        other.load_state(state)
+        assert other.eval_logits[-1] == state.scores[0].tolist()
+        other.eval([70, 71])
+        assert list(other.eval_tokens) == [*tokens, 70, 71]
+        assert other.eval_logits[-1] == pytest.approx(whole.eval_logits[-1], abs=1e-4)
+        # going back computes again what stays
+        other.n_tokens = 5
+        other.eval(tokens[5:])
+        assert other.eval_logits[-1] == pytest.approx(state.scores[0].tolist(), abs=1e-4)
