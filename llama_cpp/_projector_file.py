@@ -61,6 +61,10 @@ _PLAIN_TOWERS = frozenset(
         *("qwen2vl_merger", "qwen2.5vl_merger", "qwen3vl_merger"),
     }
 )
+# those that hear with Whisper's encoder
+_WHISPER_TOWERS = frozenset(
+    {"qwen2a", "qwen2.5o", "ultravox", "voxtral", "meralion", "musicflamingo", "glma"}
+)
 # what is scaled to one size has one position per patch
 _FIXED_SIZE = frozenset({"gemma3", "internvl"})
 _LARGEST_IMAGE_SIZE = 8192
@@ -106,6 +110,8 @@ def read_projector(path: Path) -> ProjectorFile:
     file = check.file()
     if file.has_vision:
         check.vision(file)
+    if file.has_audio:
+        check.audio()
     return file
 
 
@@ -128,12 +134,6 @@ class _Checks:
 
     def file(self) -> ProjectorFile:
         pairs = self._content.pairs
-        head = "clip.vision."
-        numbers = {
-            key[len(head) :]: pair.value
-            for key, pair in pairs.items()
-            if key.startswith(head) and pair.kind == "u32" and isinstance(pair.value, int)
-        }
         kind = pairs.get("clip.projector_type") or pairs.get("clip.vision.projector_type")
         has_vision, has_audio = (
             key in pairs and pairs[key].value is True
@@ -147,7 +147,7 @@ class _Checks:
             kind=str(kind.value) if kind else "",
             has_vision=has_vision,
             has_audio=has_audio,
-            numbers=numbers,
+            numbers=self._numbers("clip.vision."),
             tensors=self._content.tensors,
         )
 
@@ -181,6 +181,43 @@ class _Checks:
                 self._check_matrices(
                     file.tensors, ("mm.0", "mm.2"), file.numbers["embedding_length"]
                 )
+
+    def audio(self) -> None:
+        """The same for what hears."""
+        pairs, tensors = self._content.pairs, self._content.tensors
+        number = self._numbers("clip.audio.")
+        for name in ("embedding_length", "attention.head_count", "num_mel_bins"):
+            self._expect(number.get(name, 0) > 0, f"clip.audio.{name} is {number.get(name)}")
+        for name, tensor in tensors.items():
+            if name.startswith("a.blk.") and name.endswith(".bias"):
+                self._check_bias(name, tensor)
+        kind = pairs.get("clip.projector_type") or pairs.get("clip.audio.projector_type")
+        if kind is None or kind.value not in _WHISPER_TOWERS:
+            return
+        width, heads = number["embedding_length"], number["attention.head_count"]
+        self._expect(width % heads == 0, f"{heads} heads do not divide a width of {width}")
+        positions = self._need(tensors, "a.position_embd.weight")
+        self._expect(
+            len(positions.sizes) == 2 and positions.sizes[0] == width,
+            f"a.position_embd.weight is {positions.sizes}",
+        )
+        self._kind("a.position_embd.weight", positions, GGML_TYPE_F32)
+        for index, channels in ((1, number["num_mel_bins"]), (2, width)):
+            kernel = self._need(tensors, f"a.conv1d.{index}.weight")
+            fits = len(kernel.sizes) == 3 and kernel.sizes[1:] == (channels, width)
+            self._expect(fits, f"a.conv1d.{index}.weight is {kernel.sizes}")
+        for layer in range(number.get("block_count", 0)):
+            self._check_layer(tensors, f"a.blk.{layer}.", width, width)
+            for part in ("ln1.weight", "ln1.bias", "ln2.weight", "ln2.bias"):
+                self._need(tensors, f"a.blk.{layer}.{part}")
+
+    def _numbers(self, head: str) -> dict[str, int]:
+        """Return the values of type u32 under ``head``, by the rest of their names."""
+        return {
+            key[len(head) :]: pair.value
+            for key, pair in self._content.pairs.items()
+            if key.startswith(head) and pair.kind == "u32" and isinstance(pair.value, int)
+        }
 
     def _check_bias(self, name: str, bias: Tensor) -> None:
         weight = self._content.tensors.get(f"{name[: -len('bias')]}weight")

@@ -85,7 +85,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def vision(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the tiny vision models and their projectors."""
+    """A folder with the tiny models for images and audio, and their projectors."""
     folder = tmp_path_factory.mktemp("vision")
-    subprocess.run([sys.executable, "-m", "tests.tiny.vision", str(folder)], cwd=ROOT, check=True)
+    subprocess.run([sys.executable, "-m", "tests.tiny.media", str(folder)], cwd=ROOT, check=True)
     return folder

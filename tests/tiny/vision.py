@@ -10,16 +10,14 @@ and on every marker in the context.
 Pixels come in as -1 to 1 per colour. A patch's channels: its own redness, a constant, and, from
 attention on, the redness of the image; gelu(a) - gelu(-a) = a lets it through the layers' bends.
 
-`python -m tests.tiny.vision FOLDER` writes them.
+`python -m tests.tiny.media FOLDER` writes them.
 """
 
 from __future__ import annotations
 
-import argparse
 import zlib
 from dataclasses import dataclass, replace
 from functools import cache
-from pathlib import Path
 from struct import pack
 from typing import TYPE_CHECKING, Literal
 
@@ -51,6 +49,7 @@ from tests.tiny.vocabulary import BOS, EOS, UNK, Kind, Piece, Vocabulary, vocabu
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
 Architecture = Literal["gemma3", "qwen3vl"]
 Quantisation = Literal["F32", "F16", "Q8_0", "Q4_0"]
@@ -368,8 +367,8 @@ def qwen3vl_weights() -> Mapping[str, Array]:
 # -- projectors ------------------------------------------------------------------------------------
 
 
-def _image_token() -> Array:
-    """Return the embedding that an image's token gets but for its switch: as long as a text's."""
+def image_token() -> Array:
+    """Return the embedding that a token of media gets but for its switch: as long as a text's."""
     vector = np.zeros(WIDTH)
     vector[[CONSTANT, CONSTANT_2, LOWER, MARK]] = 1.0
     vector[list(CODE_CHANNELS)] = CODE * signs("vision/image", len(CODE_CHANNELS))
@@ -408,7 +407,7 @@ def gemma3_projector() -> Mapping[str, Array]:
     block = "v.blk.0."
     projection = np.zeros((WIDTH, WIDTH))  # (in, out)
     # after the norm of (own, one, whole) = (1, 1, 3)
-    projection[ONE] = _image_token() / 2.41
+    projection[ONE] = image_token() / 2.41
     projection[WHOLE, SWITCH] = SIGN / 7.24
     nothing = {
         f"{block}attn_{name}.{kind}": np.zeros((WIDTH, WIDTH) if kind == "weight" else WIDTH)
@@ -451,11 +450,5 @@ def qwen3vl_projector() -> Mapping[str, Array]:
         "mm.0.weight": first,
         "mm.0.bias": np.zeros(WIDTH),
         "mm.2.weight": _single((SWITCH, 0, SIGN / 3), (SWITCH, 1, -SIGN / 3)),
-        "mm.2.bias": _image_token(),
+        "mm.2.bias": image_token(),
     }
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m tests.tiny.vision")
-    parser.add_argument("folder", type=Path, help="where to; made if missing, files replaced")
-    write_vision(parser.parse_args().folder)

@@ -38,6 +38,8 @@ def png(width, height):
 
 
 red = png(32, 32)
+tone = b"RIFF\\0\\0\\0\\0WAVEfmt " + struct.pack("<IHHIIHH", 16, 1, 1, 16000, 32000, 2, 16)
+tone += b"data" + struct.pack("<I", 1600) + bytes(range(200)) * 8
 
 
 def load(name="gemma3-f32", **options):
@@ -225,7 +227,7 @@ def test_refused(
 
 
 FLIPS = """
-llm = load({name!r})
+llm = load({model!r}, n_ctx=1024)
 source = vision / "mmproj-{name}.gguf"
 data, end = source.read_bytes(), read_content(source, "projector").data_start
 path = scratch / "flipped.gguf"
@@ -240,7 +242,7 @@ for seed in range({seeds}):
     try:
         made = projector(llm, path)
         llm.reset()
-        made.tokenize([made.bitmap(red), ":"], add_special=True).prefill(llm._engine)
+        made.tokenize([made.bitmap({media}), ":"], add_special=True).prefill(llm._engine)
         made.close()
         seen["taken"] += 1
     except LlamaError:
@@ -250,8 +252,15 @@ print(seen["refused"] + seen["taken"], seen["refused"] > seen["taken"])
 
 SURVIVED = {
     **{
-        f"{name} with bits flipped in its header": (FLIPS.format(name=name, seeds=150), "150 True")
-        for name in ("gemma3-q8_0", "qwen3vl-q8_0")
+        f"{name} with bits flipped in its header": (
+            FLIPS.format(name=name, model=model, media=media, seeds=150),
+            "150 True",
+        )
+        for name, model, media in (
+            ("gemma3-q8_0", "gemma3-q8_0", "red"),
+            ("qwen3vl-q8_0", "qwen3vl-q8_0", "red"),
+            ("audio-f32", "gemma3-f32", "tone"),
+        )
     },
     "images with bits flipped": (
         (
@@ -306,6 +315,10 @@ SURVIVED = {
         "",
     ),
     "the image that all of these are made of": ("print(chat())", "GOO"),
+    "the sound that all of these are made of": (
+        "print(projector(load(), vision / 'mmproj-audio-f32.gguf').bitmap(tone).width)",
+        "800",
+    ),
 }
 
 

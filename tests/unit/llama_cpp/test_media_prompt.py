@@ -8,6 +8,7 @@ import pytest
 
 from llama_cpp import Llama, LlamaError, ValidationError
 from llama_cpp._mtmd import Projector, ProjectorParams
+from tests.tiny.audio import HIGH, LOW, wav
 from tests.tiny.vision import BLUE, RED, TinyVision, png, vision_models
 
 if TYPE_CHECKING:
@@ -235,6 +236,29 @@ def test_an_image_that_cannot_be_scaled(vision: Path) -> None:
         made.prompt(made.projector.bitmap(png(100000, 1, [RED])), ":")
     assert str(caught.value).splitlines()[0] == "mtmd cannot prepare the media"
     assert "out of range (max 65536)" in str(caught.value)
+
+
+def test_audio(vision: Path) -> None:
+    pair = vision_models()["gemma3-f32"]
+    llm = Llama(
+        vision / f"{pair.name}.gguf", n_threads=1, n_threads_batch=1, n_ctx=2048, verbose=False
+    )
+    projector = Projector(llm._core, vision / "mmproj-audio-f32.gguf", QUICK)
+    assert (projector.supports_vision, projector.supports_audio) == (False, True)
+    assert projector.sample_rate == 16000
+    for sound, upper in ((wav(LOW), True), (wav(HIGH), False), (wav(LOW, 0.01), True)):
+        clip = projector.bitmap(sound)
+        assert (clip.is_audio, clip.height) == (True, 1)
+        prompt = projector.tokenize(["user: ", clip, "\nassistant:"], add_special=True)
+        assert (prompt.chunks[1].n_tokens, prompt.chunks[1].n_positions) == (750, 750)
+        made = llm.create_completion(prompt, temperature=0, max_tokens=40)
+        expected = pair.expected_text("assistant:", 40, upper=upper)
+        assert made["choices"][0]["text"] == expected
+    with pytest.raises(ValidationError, match="takes no images"):
+        projector.bitmap(png(8, 8, [RED]))
+    with pytest.raises(ValidationError, match="is empty"):
+        projector.bitmap(wav(LOW, 1 / 16000))
+    llm.close()
 
 
 def test_lone_surrogate(loaded: Loaded) -> None:

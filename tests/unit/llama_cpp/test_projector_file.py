@@ -204,6 +204,36 @@ def test_values_of_another_type(
     assert words in message(rewritten(tmp_path / "a.gguf", "gemma3", gemma3_projector(), change))
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        (
+            b"a.blk.0.attn_q.weight",
+            b"a.blk.0.attn_x.weight",
+            "it has no tensor a.blk.0.attn_q.weight",
+        ),
+        (b"a.position_embd", b"a.position_emxd", "it has no tensor a.position_embd.weight"),
+        (b"a.blk.0.ln2.bias", b"a.blk.0.ln3.bias", "it has no tensor a.blk.0.ln2.bias"),
+        (b"a.conv1d.2.weight", b"a.conv1d.3.weight", "it has no tensor a.conv1d.2.weight"),
+        (
+            b"num_mel_bins\4\0\0\0\x50",
+            b"num_mel_bins\4\0\0\0\x51",
+            "a.conv1d.1.weight is (3, 80, 64)",
+        ),
+        (b"num_mel_bins\4\0\0\0\x50", b"num_mel_bins\4\0\0\0\0", "clip.audio.num_mel_bins is 0"),
+        (b"head_count\4\0\0\0\1", b"head_count\4\0\0\0\5", "5 heads do not divide a width of 64"),
+        (b"has_audio_encoder", b"has_xudio_encoder", "has neither a vision nor an audio encoder"),
+    ],
+)
+def test_audio(vision: Path, tmp_path: Path, before: bytes, after: bytes, words: str) -> None:
+    data = (vision / "mmproj-audio-f32.gguf").read_bytes()
+    assert read_projector(vision / "mmproj-audio-f32.gguf").has_audio
+    assert data.count(before) == 1
+    path = tmp_path / "a.gguf"
+    path.write_bytes(data.replace(before, after))
+    assert words in message(path)
+
+
 def test_unknown_keys_and_tensors_are_let_through(tmp_path: Path) -> None:
     def change(writer: gguf.GGUFWriter) -> None:
         writer.add_uint8("clip.vision.new", 1)

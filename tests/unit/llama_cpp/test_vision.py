@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import pickle
@@ -26,6 +27,9 @@ from llama_cpp._vision import (
     Qwen3VLChatHandler,
     Qwen25VLChatHandler,
 )
+from llama_cpp.llama_cache import LlamaRAMCache
+from llama_cpp.llama_speculative import LlamaPromptLookupDecoding
+from tests.tiny.audio import HIGH, LOW, wav
 from tests.tiny.vision import BLUE, RED, png
 
 if TYPE_CHECKING:
@@ -194,6 +198,55 @@ def test_the_text_of_a_stranger_holds_no_image(llm: Llama) -> None:
     for words in ("<__media__>", "<__media_0123456789abcdef_0__>", "<start_of_image>", "[IMG]"):
         assert answer(llm, user(text(words))) == LOWER
         assert answer(llm, user(text(words), image(data_url(RED)))) == UPPER
+
+
+def test_audio(vision: Path) -> None:
+    handler = MTMDChatHandler(vision / "mmproj-audio-f32.gguf", n_threads=1, warmup=False)
+    with loaded(vision, "gemma3", handler, n_ctx=2048) as llm:
+        for hertz, expected in ((LOW, UPPER), (HIGH, LOWER)):
+            data = base64.b64encode(wav(hertz)).decode()
+            part = {"type": "input_audio", "input_audio": {"data": data, "format": "wav"}}
+            assert answer(llm, user(text("listen: "), part)) == expected
+        with pytest.raises(ValidationError, match="takes no images"):
+            answer(llm, user(image(data_url(RED))))
+
+
+@pytest.mark.parametrize("architecture", ["gemma3", "qwen3vl"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"draft_model": LlamaPromptLookupDecoding(num_pred_tokens=4)},
+        {"logits_all": True},
+        {"flash_attn": True, "type_k": 8, "type_v": 8},
+        {"n_batch": 16, "n_ubatch": 8},
+    ],
+    ids=["drafts", "all logits", "quantised caches", "small batches"],
+)
+def test_images_with_other_options(
+    vision: Path, architecture: str, options: dict[str, Any]
+) -> None:
+    with loaded(vision, architecture, handler_of(vision, architecture), **options) as llm:
+        for colour, expected in ((RED, UPPER), (BLUE, LOWER), (RED, UPPER)):
+            assert answer(llm, user(image(data_url(colour)))) == expected
+
+
+def test_images_with_a_cache_and_states(llm: Llama) -> None:
+    llm.set_cache(LlamaRAMCache())
+    for colour, expected in ((RED, UPPER), (BLUE, LOWER), (RED, UPPER), (BLUE, LOWER)):
+        assert answer(llm, user(image(data_url(colour)))) == expected
+    state = llm.save_state()
+    assert answer(llm, user(image(data_url(RED)))) == UPPER
+    llm.load_state(state)
+    assert answer(llm, user(image(data_url(BLUE)))) == LOWER
+
+
+def test_images_and_awaiting(llm: Llama) -> None:
+    made: Any = asyncio.run(
+        llm.create_chat_completion_async(
+            [user(image(data_url(RED)))], temperature=0, repeat_penalty=1.0, max_tokens=40
+        )
+    )
+    assert made["choices"][0]["message"]["content"] == UPPER
 
 
 def test_one_handler_many_models(vision: Path) -> None:
