@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pytest
 
-from llama_cpp import GenerationError, ValidationError
+from llama_cpp import GenerationError, ValidationError, _sampler
 from llama_cpp._sampler import Sampler, SamplingParams
 from tests.tiny.answers import models
 from tests.tiny.llama import TinyLlama
@@ -420,6 +420,27 @@ def test_sampled_under_a_grammar(llm: Llama) -> None:
     assert len(texts) > 4
     assert {len(text) for text in texts} == {6}
     assert set("".join(texts)) == {"a", "b"}
+
+
+@pytest.mark.parametrize("temperature", [0.0, 3.0])
+@pytest.mark.parametrize("top_k", [2, 5])
+def test_looking_at_likely_tokens_first_changes_nothing(
+    llm: Llama, monkeypatch: pytest.MonkeyPatch, temperature: float, top_k: int
+) -> None:
+    # small vocabularies are always looked at as a whole: here only where the factor is too large
+    grammar = Text("root ::= ([0-9] [a-z ]{2,5}){6}")
+    found = []
+    for factor in (2, 3, 8, 200):
+        monkeypatch.setattr(_sampler, "_LIKELY", factor)
+        params = SamplingParams(temperature=temperature, top_k=top_k, seed=5, min_p=0.0)
+        found.append(
+            [
+                answer(llm, text, grammar=grammar, params=params)
+                for text in ("hello", " the", "say:")
+            ]
+        )
+    assert found[0] == found[1] == found[2] == found[3]
+    assert {len(text) for text in found[0]} != {0}
 
 
 def test_a_grammar_and_penalties_count_a_token_once(
