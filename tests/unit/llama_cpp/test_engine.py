@@ -358,13 +358,17 @@ def test_drafts_stop_at_the_end_of_the_context(model_file: Path, room: int) -> N
 
 @pytest.mark.build
 def test_a_draft_of_no_ids(model_file: Path) -> None:
-    with Llama(model_file, n_threads=1, draft_model=lambda _ids: [999]) as llm:
-        stream = llm.generate([1, 5], temp=0)
-        next(stream)
-        with pytest.raises(
-            ValidationError, match=r"^token 0 has id 999; this model's ids run from"
-        ):
+    returned: Any
+    for returned, message in (
+        ([999], r"^token 0 has id 999; this model's ids run from"),
+        (None, r"^the draft model .* returned NoneType; it must return token ids"),
+        (np.array([1.5]), r"^token 0 is .*, not an integer id"),
+    ):
+        with Llama(model_file, n_threads=1, draft_model=lambda _ids, a=returned: a) as llm:
+            stream = llm.generate([1, 5], temp=0)
             next(stream)
+            with pytest.raises(ValidationError, match=message):
+                next(stream)
 
 
 @pytest.mark.build
