@@ -258,11 +258,7 @@ class Sampler(_Owner):
         self._back = _looks_back(params, back)
         self._processors = tuple(processors)
         self._enough = _enough(params, vocabulary)
-        self._hidden = (
-            vocabulary.hidden
-            if grammar is not None and "<" not in _NOT_TOKENS.sub("", grammar.text)
-            else frozenset()
-        )
+        self._hidden = vocabulary.hidden if grammar is not None else frozenset()
         self._history = TokenBuffer() if self._processors else None
         self._candidates = (
             Candidates(lib, vocabulary.size)
@@ -353,6 +349,9 @@ class Sampler(_Owner):
                     )
             candidates.apply(self._chain)
             token = candidates.selected
+            # the sampler for fill-in-the-middle may put an ending token in the place of all others
+            if token is not None and not candidates.allows(grammar, token):
+                token = None
         if token is None:
             raise GenerationError(
                 "no token is left to choose: logit_bias, the model's own suppressed tokens and the "
@@ -382,6 +381,13 @@ class Sampler(_Owner):
     def _parse(self, grammar: Grammar) -> int:
         if self._vocabulary.type == _abi.LLAMA_VOCAB_TYPE_NONE:
             raise ValidationError("a grammar needs a model with a tokenizer; this one has none")
+        if "<" in _NOT_TOKENS.sub("", grammar.text):
+            # llama.cpp allows a token whose first characters match before the place of another
+            # token, and throws when it is chosen
+            raise ValidationError(
+                "the grammar names a token of the vocabulary (<…>), with which llama.cpp can end "
+                "the process: write it as text"
+            )
         _log.clear()
         pointer = self._lib.llama_sampler_init_grammar(
             self._vocabulary.pointer, grammar.text.encode(), grammar.root.encode()

@@ -481,10 +481,32 @@ def test_control_tokens_are_no_text(
         SamplingParams(temperature=0.0), {1: 9.0, a: 1.0}, grammar=Text("root ::= [^!]*")
     )
     assert made.sample(context) == a
-    named = sampler(
-        SamplingParams(temperature=0.0), {1: 9.0, a: 1.0}, grammar=Text('root ::= <[1]> "a"')
+
+
+@pytest.mark.parametrize("text", ["root ::= . !<[5]>", 'root ::= "a" <[2]>', "root ::= <</s>>"])
+def test_a_grammar_that_names_tokens(context: Context, text: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        Sampler(context.model, SamplingParams(), grammar=Text(text))
+    assert str(caught.value) == (
+        "the grammar names a token of the vocabulary (<…>), with which llama.cpp can end the process: "
+        "write it as text"
     )
-    assert [named.sample(context) for _ in range(2)] == [1, a]
+
+
+def test_infill_does_not_end_within_a_grammar(
+    sampler: Callable[..., Sampler], context: Context, llm: Llama
+) -> None:
+    # nothing is likely enough: it would end, and llama.cpp aborts over an end that is not allowed
+    params = NEUTRAL._replace(infill=True, top_k=40)
+    letters = [llm.tokenize(bytes([c]), add_bos=False)[-1] for c in range(97, 123)]
+    made = sampler(params, dict.fromkeys(letters, 1.0), grammar=Text("root ::= [a-z]{9}"))
+    with pytest.raises(GenerationError, match=r"^no token is left to choose: "):
+        made.sample(context)
+
+
+def test_a_grammar_may_spell_angle_brackets(llm: Llama) -> None:
+    grammar = Text('root ::= "<" [<a] "\\"" "<" # <b>')
+    assert answer(llm, "hello", grammar=grammar) in {'<<"<', '<a"<'}
 
 
 def test_an_answer_ends_only_where_the_grammar_does(llm: Llama) -> None:
