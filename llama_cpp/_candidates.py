@@ -47,6 +47,12 @@ class Candidates:
         self._logit[:] = logits
         self._set_size(len(self._rows))
 
+    def fill_with(self, ids: NDArray[np.intp], logits: NDArray[np.float32]) -> None:
+        """Take some tokens only, with their places in ``logits``."""
+        self._id[: len(ids)] = ids
+        self._logit[: len(ids)] = logits[ids]
+        self._set_size(len(ids))
+
     def apply(self, sampler: int) -> None:
         """Let a sampler work on them."""
         self._apply(sampler, self._reference)
@@ -79,7 +85,8 @@ class Candidates:
 
         llama.cpp's own filters would count the refused ones as candidates of probability 0.
         """
-        kept = self._rows[self._logit != -math.inf]
+        size = self._array.size
+        kept = self._rows[:size][self._logit[:size] != -math.inf]
         count = len(kept)
         self._rows[:count] = kept
         self._set_size(count)

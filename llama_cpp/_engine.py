@@ -20,6 +20,8 @@ from llama_cpp._text import PieceTable, TextStream
 
 # tokens in a decode that takes long enough for Ctrl-C to matter inside it
 _LONG = 32
+# logits of one decode where those of every token are wanted: 64 MB
+_MOST_LOGITS = 2**24
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
@@ -393,15 +395,20 @@ class Engine:
             self.output = -1
             _log.clear()
             ticket = self._ticket
-            for start in range(0, len(tokens), context.n_batch):
+            every = self.rows is not None or scores is not None
+            most = context.n_batch
+            if every:
+                # llama.cpp keeps the room that the outputs of one decode took
+                most = min(most, max(1, _MOST_LOGITS // context.model.vocabulary.size))
+            for start in range(0, len(tokens), most):
                 self.check_ticket(ticket)
-                part = tokens[start : start + context.n_batch]
+                part = tokens[start : start + most]
                 batch.set_run(
                     part,
                     len(sequence.tokens),
                     0,
                     output=start + len(part) == len(tokens),
-                    every=self.rows is not None or scores is not None,
+                    every=every,
                 )
                 sequence.begin()
                 context.decode(batch, interruptible=len(part) >= _LONG)

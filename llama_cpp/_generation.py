@@ -121,10 +121,22 @@ def by_draft(
                 history.extend(_append_sent(engine, sampler, watch, token, sent))
                 continue
             most = min(context.n_batch, room - sequence.n_cells) - 1
-            guesses = engine.context.model.vocabulary.check(draft(history.view()))[:most]
+            guesses = _guesses(engine, draft, history)[:most]
             # the draft is the application's code, and may have used the object
             engine.check_ticket(ticket)
             engine.append_drafted(token, guesses)
+
+
+def _guesses(engine: Engine, draft: DraftModel, history: TokenBuffer) -> list[int]:
+    found = draft(history.view())
+    try:
+        tokens = iter(found)
+    except TypeError:
+        raise ValidationError(
+            f"the draft model {draft!r} returned {type(found).__name__}; it must return token ids, "
+            "none of them where it has no guess"
+        ) from None
+    return engine.context.model.vocabulary.check(tokens)
 
 
 def _append_sent(

@@ -97,12 +97,14 @@ def sampler(
 
 
 def _grammar(grammar: Grammar | str | None) -> Grammar | None:
-    if isinstance(grammar, str):
-        from llama_cpp.llama_grammar import LlamaGrammar  # noqa: PLC0415 - few calls have one
+    if grammar is None:
+        return None
+    from llama_cpp.llama_grammar import LlamaGrammar  # noqa: PLC0415 - few calls have one
 
-        return LlamaGrammar.from_string(grammar, verbose=False)
-    if grammar is None or (hasattr(grammar, "text") and hasattr(grammar, "root")):
+    if isinstance(grammar, LlamaGrammar):
         return grammar
+    if isinstance(grammar, str):
+        return LlamaGrammar.from_string(grammar, verbose=False)
     raise ValidationError(f"grammar is {grammar!r}; give a LlamaGrammar, or GBNF as a string")
 
 

@@ -202,7 +202,8 @@ def _parts(
     *,
     reset: bool,
 ) -> Iterator[str]:
-    with Sampler(self._core, params, grammar=grammar) as sampler:
+    n_ctx = engine.context.n_ctx_seq
+    with Sampler(self._core, params, grammar=grammar, n_ctx=n_ctx) as sampler:
         with engine.context.lock:
             before = [] if reset else _memory(engine)
             ids = prompt

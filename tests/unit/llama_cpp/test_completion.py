@@ -15,7 +15,7 @@ from tests.tiny.answers import models
 from tests.tiny.llama import TinyLlama
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -143,6 +143,39 @@ def test_sampled_answers_are_reproducible(llm: Llama) -> None:
     other: Any = llm.create_completion("hello", **{**options, "seed": 6})
     assert first["choices"] == again["choices"]
     assert first["choices"] != other["choices"]
+
+
+def uniform(seed: int) -> Iterator[float]:
+    """Yield what C++'s ``uniform_real_distribution<double>`` makes of ``mt19937(seed)``."""
+    generator = np.random.MT19937()
+    # as the C++ standard seeds it
+    generator._legacy_seeding(seed)
+    while True:
+        low, high = int(generator.random_raw()), int(generator.random_raw())
+        yield (low + high * 2**32) / 2**64
+
+
+def drawn(prompt: list[int], count: int, *, seed: int, temperature: float, top_k: int) -> list[int]:
+    """Return the tokens that must be drawn: the likeliest first, until the random share is reached."""
+    model, tokens, shares = tiny_llama(), list(prompt), uniform(seed)
+    for _ in range(count):
+        logits = model.logits(tokens)
+        best = np.argsort(-logits, kind="stable")[:top_k]
+        sums = np.cumsum(np.exp((logits[best] - logits[best[0]]) / temperature))
+        tokens.append(int(best[np.searchsorted(sums, sums[-1] * next(shares))]))
+    return tokens[len(prompt) :]
+
+
+@pytest.mark.parametrize("quantisation", ["f32", "f16", "q8_0", "q4_0"])
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_sampled_answers_by_definition(tiny: Path, quantisation: str, seed: int) -> None:
+    prompt = [1, 266, 268, 270, 272]
+    expected = drawn(prompt, 24, seed=seed, temperature=1.5, top_k=2)
+    assert len(set(expected) - set(tiny_llama().expected_tokens(prompt, 24))) > 3
+    with Llama(tiny / f"llama-{quantisation}.gguf", n_threads=1) as llm:
+        options: dict[str, Any] = {"top_k": 2, "top_p": 1.0, "min_p": 0.0, "seed": seed}
+        stream = llm.generate(prompt, temp=1.5, **options)
+        assert [next(stream) for _ in expected] == expected
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from llama_cpp import GenerationError, Llama, ValidationError
+from llama_cpp import GenerationError, Llama, ValidationError, _engine
 from llama_cpp._engine import Answer, shared_length
 from llama_cpp._sampler import Sampler, SamplingParams
 from llama_cpp._text import PieceTable
@@ -358,18 +358,25 @@ def test_drafts_stop_at_the_end_of_the_context(model_file: Path, room: int) -> N
 
 @pytest.mark.build
 def test_a_draft_of_no_ids(model_file: Path) -> None:
-    with Llama(model_file, n_threads=1, draft_model=lambda _ids: [999]) as llm:
-        stream = llm.generate([1, 5], temp=0)
-        next(stream)
-        with pytest.raises(
-            ValidationError, match=r"^token 0 has id 999; this model's ids run from"
-        ):
+    returned: Any
+    for returned, message in (
+        ([999], r"^token 0 has id 999; this model's ids run from"),
+        (None, r"^the draft model .* returned NoneType; it must return token ids"),
+        (np.array([1.5]), r"^token 0 is .*, not an integer id"),
+    ):
+        with Llama(model_file, n_threads=1, draft_model=lambda _ids, a=returned: a) as llm:
+            stream = llm.generate([1, 5], temp=0)
             next(stream)
+            with pytest.raises(ValidationError, match=message):
+                next(stream)
 
 
 @pytest.mark.build
-@pytest.mark.parametrize("n_batch", [3, 512])
-def test_logits_of_every_token(model_file: Path, n_batch: int) -> None:
+@pytest.mark.parametrize(("n_batch", "most"), [(3, 2**24), (512, 2**24), (512, 700), (512, 1)])
+def test_logits_of_every_token(
+    model_file: Path, monkeypatch: pytest.MonkeyPatch, n_batch: int, most: int
+) -> None:
+    monkeypatch.setattr(_engine, "_MOST_LOGITS", most)
     model = tiny_llama()
     tokens = [1, 266, 268, 5, 6, 270]
     with Llama(model_file, n_threads=1, n_batch=n_batch, logits_all=True) as llm:

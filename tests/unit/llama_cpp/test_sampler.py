@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pytest
 
-from llama_cpp import GenerationError, ValidationError
+from llama_cpp import GenerationError, ValidationError, _sampler
 from llama_cpp._sampler import Sampler, SamplingParams
 from tests.tiny.answers import models
 from tests.tiny.llama import TinyLlama
@@ -422,6 +422,27 @@ def test_sampled_under_a_grammar(llm: Llama) -> None:
     assert set("".join(texts)) == {"a", "b"}
 
 
+@pytest.mark.parametrize("temperature", [0.0, 3.0])
+@pytest.mark.parametrize("top_k", [2, 5])
+def test_looking_at_likely_tokens_first_changes_nothing(
+    llm: Llama, monkeypatch: pytest.MonkeyPatch, temperature: float, top_k: int
+) -> None:
+    # small vocabularies are always looked at as a whole: here only where the factor is too large
+    grammar = Text("root ::= ([0-9] [a-z ]{2,5}){6}")
+    found = []
+    for factor in (2, 3, 8, 200):
+        monkeypatch.setattr(_sampler, "_LIKELY", factor)
+        params = SamplingParams(temperature=temperature, top_k=top_k, seed=5, min_p=0.0)
+        found.append(
+            [
+                answer(llm, text, grammar=grammar, params=params)
+                for text in ("hello", " the", "say:")
+            ]
+        )
+    assert found[0] == found[1] == found[2] == found[3]
+    assert {len(text) for text in found[0]} != {0}
+
+
 def test_a_grammar_and_penalties_count_a_token_once(
     sampler: Callable[..., Sampler], context: Context, llm: Llama
 ) -> None:
@@ -460,10 +481,32 @@ def test_control_tokens_are_no_text(
         SamplingParams(temperature=0.0), {1: 9.0, a: 1.0}, grammar=Text("root ::= [^!]*")
     )
     assert made.sample(context) == a
-    named = sampler(
-        SamplingParams(temperature=0.0), {1: 9.0, a: 1.0}, grammar=Text('root ::= <[1]> "a"')
+
+
+@pytest.mark.parametrize("text", ["root ::= . !<[5]>", 'root ::= "a" <[2]>', "root ::= <</s>>"])
+def test_a_grammar_that_names_tokens(context: Context, text: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        Sampler(context.model, SamplingParams(), grammar=Text(text))
+    assert str(caught.value) == (
+        "the grammar names a token of the vocabulary (<…>), with which llama.cpp can end the process: "
+        "write it as text"
     )
-    assert [named.sample(context) for _ in range(2)] == [1, a]
+
+
+def test_infill_does_not_end_within_a_grammar(
+    sampler: Callable[..., Sampler], context: Context, llm: Llama
+) -> None:
+    # nothing is likely enough: it would end, and llama.cpp aborts over an end that is not allowed
+    params = NEUTRAL._replace(infill=True, top_k=40)
+    letters = [llm.tokenize(bytes([c]), add_bos=False)[-1] for c in range(97, 123)]
+    made = sampler(params, dict.fromkeys(letters, 1.0), grammar=Text("root ::= [a-z]{9}"))
+    with pytest.raises(GenerationError, match=r"^no token is left to choose: "):
+        made.sample(context)
+
+
+def test_a_grammar_may_spell_angle_brackets(llm: Llama) -> None:
+    grammar = Text('root ::= "<" [<a] "\\"" "<" # <b>')
+    assert answer(llm, "hello", grammar=grammar) in {'<<"<', '<a"<'}
 
 
 def test_an_answer_ends_only_where_the_grammar_does(llm: Llama) -> None:
