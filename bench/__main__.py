@@ -38,6 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
             "gpu-import": _gpu_import,
             "rebuild": _rebuild,
             "requests": _requests,
+            "pool": _pool,
             "catalogue": _catalogue,
             "cuda": _cuda,
             "table": _table,
@@ -289,6 +290,50 @@ def _requests(options: argparse.Namespace, progress: Progress) -> None:
     progress.summary("a lock against this index", [(goal, f"at most {most:,} bytes, {met}")])
 
 
+def _pool(options: argparse.Namespace, progress: Progress) -> None:
+    from bench import pool  # noqa: PLC0415 - reads /proc, as the others do not
+
+    if options.rounds < _LEAST_ROUNDS:
+        raise UsageError(
+            f"--rounds {options.rounds} are too few for a median",
+            cure=f"choose {_LEAST_ROUNDS} or more",
+        )
+    wheel = read_wheel(_wheel(options.wheel))
+    date, load = datetime.now(UTC), machine.load_average()
+    with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
+        folder = _unpacked(wheel, Path(scratch))
+        measured = pool.measure(
+            folder / "llama_cpp" / "lib",
+            folder,
+            rounds=options.rounds,
+            threads=options.threads,
+            progress=progress,
+        )
+    content = pool.report(
+        measured,
+        threads=options.threads,
+        date=date,
+        circumstances={
+            "system": platform.platform(),
+            "python": platform.python_version(),
+            "wheel": {"file": wheel.path.name, "sha256": wheel.sha256, "bytes": wheel.size},
+            "load_average": {"before": load, "after": machine.load_average()},
+        },
+    )
+    _finish("pool", content, options, progress)
+    progress.summary(
+        f"a pool of {pool.REQUESTS}",
+        [
+            ("over one after another", f"{measured.gain('one').median:.2f} times the tokens"),
+            ("over as many objects", f"{measured.gain('objects').median:.2f} times the tokens"),
+            (
+                "memory",
+                f"{measured.memory('pool') / measured.memory('one'):.2f} times one object's",
+            ),
+        ],
+    )
+
+
 def _catalogue(options: argparse.Namespace, progress: Progress) -> None:
     # needs what the index needs, which the other benchmarks do without
     from bench import catalogue  # noqa: PLC0415
@@ -473,6 +518,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     wire.add_argument("--wheel", type=Path, help="the wheel (default: the CPU wheel in dist/)")
     wire.add_argument(
+        "--out", type=Path, default=results.FOLDER, help="folder of the result (bench/results)"
+    )
+    text = "requests at once in a pool, beside one after another and beside as many objects"
+    shared = verbs.add_parser("pool", help=text, description=text)
+    shared.add_argument("--wheel", type=Path, help="the wheel (default: the CPU wheel in dist/)")
+    shared.add_argument("--rounds", type=int, default=9, help="default %(default)s")
+    shared.add_argument(
+        "--threads", type=int, default=1, help="threads of each contender (default 1)"
+    )
+    shared.add_argument(
         "--out", type=Path, default=results.FOLDER, help="folder of the result (bench/results)"
     )
     many = verbs.add_parser(

@@ -102,8 +102,14 @@ def model_files(
     return files
 
 
-def write_model(shape: Shape, path: Path) -> None:
-    """Write a GGUF file with weights of F16, norms of F32; the same bytes each time."""
+def write_model(shape: Shape, path: Path, *, spelled: bool = False) -> None:
+    """Write a GGUF file with weights of F16, norms of F32; the same bytes each time.
+
+    Args:
+        shape: the model's sizes.
+        path: the file.
+        spelled: give every token a text, for what has to answer in text.
+    """
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_block_count(shape.layers)
     writer.add_context_length(_CONTEXT)
@@ -115,8 +121,11 @@ def write_model(shape: Shape, path: Path) -> None:
     writer.add_rope_dimension_count(shape.head_width)
     writer.add_vocab_size(shape.vocabulary)
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
-    # token ids go in and out as they are
-    writer.add_tokenizer_model("none")
+    if spelled:
+        _add_vocabulary(writer, shape.vocabulary)
+    else:
+        # token ids go in and out as they are
+        writer.add_tokenizer_model("none")
     random = np.random.default_rng(_SEED)
     for name, size in shape.tensors().items():
         writer.add_tensor(name, _weights(random, size))
@@ -124,6 +133,26 @@ def write_model(shape: Shape, path: Path) -> None:
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+
+
+def _add_vocabulary(writer: gguf.GGUFWriter, size: int) -> None:
+    """Add a SentencePiece vocabulary: three control tokens, the bytes, then numbered words."""
+    words = [f"\u2581w{number}" for number in range(size - 259)]
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list(
+        ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *words]
+    )
+    writer.add_token_scores([0.0] * 259 + [-float(number) for number in range(len(words))])
+    kinds = gguf.TokenType
+    writer.add_token_types(
+        [
+            kinds.UNKNOWN,
+            kinds.CONTROL,
+            kinds.CONTROL,
+            *[kinds.BYTE] * 256,
+            *[kinds.NORMAL] * len(words),
+        ]
+    )
 
 
 def _weights(

@@ -197,6 +197,21 @@ class RequestsResult(TypedDict):
     locks: list[LockResult]
 
 
+class PoolResult(TypedDict):
+    """What the table shows of ``pool.json``; the keys are "one", "pool" and "objects"."""
+
+    date: str
+    cpu: str
+    requests: int
+    tokens: int
+    threads: int
+    parameters: int
+    rounds: int
+    tokens_per_cpu_second: dict[str, Numbers]
+    gain: dict[str, Numbers]
+    bytes: dict[str, int]
+
+
 class SizeResult(TypedDict):
     """One size in ``catalogue.json``."""
 

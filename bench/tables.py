@@ -11,6 +11,7 @@ from bench.results import (
     CudaResult,
     GpuImportResult,
     ImportResult,
+    PoolResult,
     RebuildResult,
     RequestsResult,
     SpeedResult,
@@ -37,6 +38,8 @@ def render_table(folder: Path = FOLDER) -> str:
     # needs the other package's sdist
     if (folder / "binding.json").is_file():
         parts.insert(2, binding_text(read("binding", BindingResult, folder)))
+    if (folder / "pool.json").is_file():
+        parts.insert(2, pool_text(read("pool", PoolResult, folder)))
     # needs finished GPU wheels, which take a toolkit each
     if (folder / "gpu-import.json").is_file():
         parts.insert(2, gpu_import_text(read("gpu-import", GpuImportResult, folder)))
@@ -323,6 +326,49 @@ def requests_text(result: RequestsResult) -> str:
         ),
     ]
     return "\n".join([head, "", *rows, "", *goals])
+
+
+def pool_text(result: PoolResult) -> str:
+    """Return the paragraph and the table of ``pool.json``."""
+    count = result["requests"]
+    head = (
+        f"{count} requests of {result['tokens']} tokens, {result['date'][:10]}, {result['cpu']},"
+        f" computing with {result['threads']} at a time (objects with at least one each), a model of"
+        f" {result['parameters'] / 1e6:.0f} M weights (F16), medians of {result['rounds']} rounds."
+    )
+    titles = {
+        "pool": f"`LlamaPool` of {count}",
+        "one": "one `Llama`, one after another",
+        "objects": f"{count} `Llama` objects at once",
+    }
+    rows = [
+        _row(
+            [
+                "",
+                "tokens per CPU second",
+                "the pool's gain (quartiles)",
+                "memory",
+                "the pool's share",
+            ]
+        ),
+        _row(["---", "--:", "--:", "--:", "--:"]),
+    ]
+    for kind, title in titles.items():
+        gain = result["gain"].get(kind)
+        rows.append(
+            _row(
+                [
+                    title,
+                    f"{result['tokens_per_cpu_second'][kind]['median']:.0f}",
+                    f"{gain['median']:.2f} ({gain['low_quartile']:.2f}–{gain['high_quartile']:.2f})"
+                    if gain is not None
+                    else "",
+                    f"{result['bytes'][kind] / 1e6:.0f} MB",
+                    f"{result['bytes']['pool'] / result['bytes'][kind]:.2f}" if gain else "",
+                ]
+            )
+        )
+    return "\n".join([head, "", *rows])
 
 
 def catalogue_text(result: CatalogueResult) -> str:
