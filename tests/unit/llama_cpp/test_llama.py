@@ -203,10 +203,12 @@ def test_forbidden_tokens_do_not_come(llm: Llama) -> None:
     assert next(llm.generate([1], temp=0, logit_bias={7: 100.0})) == 7
 
 
-def test_penalties_see_the_prompt(llm: Llama) -> None:
+def test_penalties_see_the_prompt_when_asked(llm: Llama) -> None:
     first = next(llm.generate([1], temp=0))
     assert next(llm.generate([first, 1], temp=0)) == first
-    assert next(llm.generate([first, 1], temp=0, presence_penalty=1000.0)) != first
+    assert next(llm.generate([first, 1], temp=0, presence_penalty=1000.0)) == first
+    strict = llm.generate([first, 1], temp=0, presence_penalty=1000.0, penalize_prompt=True)
+    assert next(strict) != first
 
 
 @pytest.mark.parametrize("mode", [1, 2])

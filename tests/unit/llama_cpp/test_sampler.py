@@ -241,7 +241,7 @@ def test_what_changes_logits(
     logits = {**LOGITS, **change}
     drawn: Counter[int] = Counter()
     for seed in range(300):
-        made = sampler(NEUTRAL._replace(seed=seed, **changes), LOGITS)
+        made = sampler(NEUTRAL._replace(seed=seed, penalize_prompt=True, **changes), LOGITS)
         made.accept(tokens)
         drawn[made.sample(context)] += 1
         made.close()
