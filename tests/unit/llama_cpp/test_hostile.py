@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from .hostile import GENERATION, LLAMA, MODEL, PROLOGUE, VALIDATION
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -14,36 +16,6 @@ if TYPE_CHECKING:
     from .conftest import Outcome
 
 pytestmark = pytest.mark.build
-
-PROLOGUE = """
-import math, os, sys, threading, time
-from pathlib import Path
-from llama_cpp import Llama
-from llama_cpp._context import Context, ContextParams
-from llama_cpp._model import Adapter, Model
-from llama_cpp._sampler import Sampler, SamplingParams
-
-tiny, scratch = map(Path, sys.argv[1:])
-model = tiny / "llama-f32.gguf"
-bert = tiny / "bert-f32.gguf"
-lora = tiny / "lora-f32.gguf"
-
-
-def load(path=model, **options):
-    return Llama(path, **{"n_threads": 1, "n_threads_batch": 1, "verbose": False, **options})
-
-
-def damaged(change):
-    data = bytearray(model.read_bytes())
-    path = scratch / "damaged.gguf"
-    path.write_bytes(change(data) or data)
-    return path
-"""
-
-VALIDATION = "ValidationError"
-MODEL = "ModelLoadError"
-LLAMA = "LlamaError"
-GENERATION = "GenerationError"
 
 REFUSED = {
     # tokens
