@@ -138,15 +138,11 @@ class SharedModel:
         context = self.llm._running().context  # noqa: SLF001 - raises once it is closed
         with self._lock:
             if self._embedder is None:
-                made = Llama.__new__(Llama)
-                made.__dict__.update(self.llm.__dict__)
                 params = context.params._replace(
                     n_ctx=self.llm.room, n_seq_max=1, kv_unified=False, embeddings=True
                 )
-                own = Context(context.model, Llama._sequences(made, params))  # noqa: SLF001
-                own.set_adapters(context.adapters)
-                made._engine = Engine(own)  # noqa: SLF001
-                self._embedder = made
+                wanted = Llama._sequences(self.llm, params)  # noqa: SLF001
+                self._embedder = _twin(self.llm, wanted)
             return self._embedder
 
     def close(self) -> None:
@@ -188,12 +184,23 @@ class _Shared(Llama):
 
 
 def _like(context: Context, llm: _Shared, sequences: int) -> Context:
-    """Return another context over the same model with the same adapters."""
+    """Return another context for answers, of so many sequences."""
     params = context.params
     if params.n_ctx == llm.room * params.n_seq_max:
         params = params._replace(n_ctx=llm.room * sequences)
-    made = Context(context.model, params._replace(n_seq_max=sequences))
-    made.set_adapters(context.adapters)
+    return _twin(llm, params._replace(n_seq_max=sequences))._running().context  # noqa: SLF001
+
+
+def _twin(llm: Llama, params: ContextParams) -> Llama:
+    """Return an object over the same weights and adapters with a context of its own."""
+    first = llm._running().context  # noqa: SLF001
+    made = Llama.__new__(Llama)
+    made.__dict__.update(llm.__dict__)
+    context = Context(first.model, params)
+    context.set_adapters(first.adapters)
+    made._engine = Engine(context)  # noqa: SLF001
+    if made._control_vectors:  # noqa: SLF001
+        made.set_control_vectors(made._control_vectors)  # noqa: SLF001
     return made
 
 

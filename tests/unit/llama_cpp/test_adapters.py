@@ -8,7 +8,15 @@ import gguf
 import numpy as np
 import pytest
 
-from llama_cpp import ControlVector, GenerationError, Llama, ModelLoadError, ValidationError
+from llama_cpp import (
+    ControlVector,
+    GenerationError,
+    Llama,
+    LlamaPool,
+    ModelLoadError,
+    SamplingParams,
+    ValidationError,
+)
 from tests.tiny.llama import CODE_CHANNELS, WIDTH, TinyLlama, llama_weights, token_codes
 from tests.tiny.lora import TinyLora
 
@@ -294,3 +302,10 @@ def test_files_are_checked(deep: Path, tmp_path: Path, model_file: Path) -> None
                 llm.set_control_vectors([path])
             assert str(caught.value).startswith(message)
         assert says(llm) == BASE.expected_text([1], 3)
+
+
+def test_control_vectors_of_a_pool(deep: Path) -> None:
+    vectors = [ControlVector({1: direction("▁f")}, 50.0)]
+    with LlamaPool(deep, 4, contexts=2, n_threads=1, control_vectors=vectors) as pool:
+        greedy = SamplingParams(temperature=0)
+        assert pool.sync.generate_batch([[1]] * 8, 3, greedy) == [" f f f"] * 8

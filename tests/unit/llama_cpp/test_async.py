@@ -226,3 +226,25 @@ def test_the_thread_goes_with_the_object(model_file: Path) -> None:
     for thread in threads:
         thread.join(PATIENCE)
         assert not thread.is_alive()
+
+
+def test_the_methods_of_the_object(model_file: Path) -> None:
+    messages = [{"role": "user", "content": "hello"}]
+
+    async def main() -> None:
+        with Llama(model_file, n_threads=1, embedding=True) as llm:
+            assert await llm.generate_async(" morning", 2, GREEDY) == " sun"
+            alone = llm.create_chat_completion(messages, max_tokens=5, temperature=0)
+            whole = await llm.create_chat_completion_async(messages, max_tokens=5, temperature=0)
+            assert whole["choices"] == alone["choices"]  # type: ignore[index]
+            stream = await llm.create_chat_completion_async(
+                messages, max_tokens=5, temperature=0, stream=True
+            )
+            text = "".join(
+                [chunk["choices"][0]["delta"].get("content", "") async for chunk in stream]
+            )
+            assert text == whole["choices"][0]["message"]["content"]
+            vectors = await llm.create_embedding_async(["hello", "x"])
+            assert vectors == llm.create_embedding(["hello", "x"])
+
+    run(main())
