@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _WORTH_WAITING = 32
 # Taking tokens over costs a look at each cell; without a common buffer it moves a whole one.
 _WORTH_SHARING = 8
-_WORTH_MOVING = 256
+_WORTH_MOVING = 64
 
 
 class Worker:

@@ -66,9 +66,10 @@ class LlamaPool:
                 first computation.
             contexts: how many contexts share the sequences; each computes in a thread of its own. One
                 is the fastest unless a machine has far more cores than one context can use.
-            kv_size: most tokens in the memory of a context, all its sequences together; None is
-                enough for all to be as long as they may. With less, a request that finds the memory
-                full is put back and goes on later.
+            kv_size: tokens in the memory of each context for all its sequences together, which then
+                share it: one may use what others leave, and a common beginning is held once; a
+                request that finds it full is put back and goes on later. None gives each sequence room
+                of its own, which computes faster.
             queue_size: most requests that wait.
             on_full: what happens to more: "wait" makes who submits them wait, "raise" raises
                 :class:`QueueFullError`.

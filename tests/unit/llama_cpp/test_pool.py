@@ -160,6 +160,11 @@ def test_ways_to_share(
         found = pool.sync.generate_batch([c["prompt"] for c in cases] * 2, 40, GREEDY)
         assert found == [case["text"] for case in cases] * 2
         workers = pool._shared.scheduler._queue.workers
+        params = [worker.context.params for worker in workers]
+        assert {each.kv_unified for each in params} == {"kv_size" in arguments}
+        assert {worker.context.n_ctx_seq for worker in workers} == {
+            arguments.get("kv_size", pool.n_ctx)
+        }
         assert [len(worker.slots) for worker in workers] == sizes
         assert pool.stats().n_sequences == 5
         assert pool.stats().finished == 2 * len(cases)

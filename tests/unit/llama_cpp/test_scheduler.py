@@ -205,15 +205,16 @@ def test_first_come_first_served(model_file: Path) -> None:
     assert begun == list(range(20))
 
 
-def test_a_shared_beginning_is_computed_once(model_file: Path) -> None:
+@pytest.mark.parametrize("unified", [True, False])
+def test_a_shared_beginning_is_computed_once(model_file: Path, unified: bool) -> None:
     beginning = [1, *range(3, 103)]
     prompts = [[*beginning, 262 + i, 263] for i in range(4)]
-    with scheduler(model_file) as running:
+    with scheduler(model_file, unified=unified) as running:
         alone = [ask(running, prompt, 8)[1].text() for prompt in prompts]
         before = running.stats()
         assert before.cached_tokens == 3 * len(beginning)
         assert before.prompt_tokens == 4 * len(prompts[0]) - 3 * len(beginning)
-    with scheduler(model_file) as running:
+    with scheduler(model_file, unified=unified) as running:
         # all at once: who comes second waits for the first one's tokens instead of computing them
         asked = [ask(running, prompt, 8) for prompt in prompts]
         assert [reply.text() for _, reply in asked] == alone
