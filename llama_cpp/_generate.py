@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from llama_cpp._engine import Engine
-    from llama_cpp._processors import Criteria, Processors, StoppingCriterion
+    from llama_cpp._processors import Criteria, Processors, StoppingCriteria
     from llama_cpp._sampler import Grammar, Sampler
     from llama_cpp._sampling import Bias, MoreSampling
     from llama_cpp.llama import Llama
@@ -125,7 +125,7 @@ def _generate(
     engine: Engine,
     ids: list[int],
     sampler: Sampler,
-    criteria: Sequence[StoppingCriterion],
+    criteria: Sequence[StoppingCriteria],
     *,
     reset: bool,
 ) -> Generator[int, Sequence[int] | None, None]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from llama_cpp._engine import Engine
     from llama_cpp._logprobs import Scores
-    from llama_cpp._processors import StoppingCriterion
+    from llama_cpp._processors import StoppingCriteria
     from llama_cpp._sampler import Sampler
 
     Tokens = Generator[int, "Sequence[int] | None", None]
@@ -32,7 +32,7 @@ class Watch:
     def __init__(
         self,
         prompt: Sequence[int],
-        criteria: Sequence[StoppingCriterion] = (),
+        criteria: Sequence[StoppingCriteria] = (),
         scores: Scores | None = None,
     ) -> None:
         """Start after ``prompt``; what is chosen goes to ``scores``."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from llama_cpp._errors import GenerationError, ValidationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from typing import Union
 
     import numpy as np
@@ -16,10 +17,15 @@ if TYPE_CHECKING:
 
     Ids = NDArray[np.intc]
     Scores = NDArray[np.single]
-    LogitsProcessor = Callable[[Ids, Scores], Scores]
-    StoppingCriterion = Callable[[Ids, Scores], bool]
+
+LogitsProcessor = Callable[["Ids", "Scores"], "Scores"]
+"""Changes the scores, shape (vocabulary,), that the token after the ids is chosen by."""
+StoppingCriteria = Callable[["Ids", "Scores"], bool]
+"""Says whether an answer is over."""
+
+if TYPE_CHECKING:
     Processors = Union[LogitsProcessor, Sequence[LogitsProcessor]]
-    Criteria = Union[StoppingCriterion, Sequence[StoppingCriterion]]
+    Criteria = Union[StoppingCriteria, Sequence[StoppingCriteria]]
 
 _Member = TypeVar("_Member")
 
@@ -44,7 +50,7 @@ class LogitsProcessorList(list["LogitsProcessor"]):
         return scores
 
 
-class StoppingCriteriaList(list["StoppingCriterion"]):
+class StoppingCriteriaList(list["StoppingCriteria"]):
     """Criteria of which one is enough to end an answer."""
 
     def __call__(self, input_ids: Ids, logits: Scores) -> bool:
@@ -123,7 +129,7 @@ def processors_of(given: Processors | None) -> tuple[LogitsProcessor, ...]:
     return _callables("logits_processor", given)
 
 
-def criteria_of(given: Criteria | None) -> tuple[StoppingCriterion, ...]:
+def criteria_of(given: Criteria | None) -> tuple[StoppingCriteria, ...]:
     """Return the criteria of a list of them, or of a single one."""
     return _callables("stopping_criteria", given)
 

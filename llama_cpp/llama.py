@@ -130,7 +130,7 @@ class Llama:
             use_mlock: keep the model in RAM.
             kv_overrides: metadata to take in place of the file's, where it has that key with a value
                 of that type; keys and texts are at most 127 bytes long.
-            seed: for calls that give none; the default draws one each time.
+            seed: for calls that give none; the default, and -1, draw one each time.
             n_ctx: context length in tokens; 0 takes the model's training length.
             n_batch: most tokens per decode call.
             n_ubatch: most tokens computed at once.
@@ -198,7 +198,7 @@ class Llama:
         self.lora_path = lora_path
         self._logits_all = logits_all
         self._tokenizer = tokenizer
-        self._seed = seed
+        self._seed = seed = _any_seed(seed)
         self._defaults = SamplingParams(seed=seed, penalty_last_n=last_n_tokens_size)
         self._engine: Engine | None = None
         self._loras = _adapters.Loras()
@@ -418,11 +418,12 @@ class Llama:
         return b"".join(data)
 
     def set_seed(self, seed: int) -> None:
-        """Choose the seed of later calls that give none.
+        """Choose the seed of later calls that give none; -1 has one drawn for each.
 
         Raises:
             ValidationError: it is out of range.
         """
+        seed = _any_seed(seed)
         defaults = self._defaults._replace(seed=seed)
         defaults.check(self._core.vocabulary)
         self._defaults = defaults
@@ -549,6 +550,11 @@ class Llama:
         if self._engine is None:
             raise LlamaError("the model was loaded with vocab_only=True and can only tokenize")
         return self._engine
+
+
+def _any_seed(seed: int) -> int:
+    """Return llama.cpp's own number for a seed to be drawn where -1 says so."""
+    return _abi.LLAMA_DEFAULT_SEED if seed == -1 else seed
 
 
 def _utf8(text: bytes | str) -> bytes:

@@ -20,8 +20,11 @@ _REQUIREMENTS: Final = Path(__file__).with_name("requirements")
 _READY: Final = "ready"
 CLIENTS: Final = (
     "guidance",
+    "haystack",
     "instructor",
+    "langchain-community",
     "llama-index",
+    "lm-format-enforcer",
     "outlines",
 )
 

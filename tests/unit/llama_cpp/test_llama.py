@@ -432,8 +432,20 @@ def test_the_seed_of_an_object(llm: Llama) -> None:
     assert text() == first
     llm.set_seed(6)
     assert text() != first
+    llm.set_seed(-1)
+    assert len({text() for _ in range(4)}) > 1
     with pytest.raises(ValidationError):
-        llm.set_seed(-1)
+        llm.set_seed(-2)
+
+
+def test_a_seed_of_minus_one_is_any(model_file: Path) -> None:
+    """What langchain's default is."""
+    with Llama(model_file, seed=-1, n_threads=1, n_threads_batch=1) as llm:
+        texts = {
+            llm([1], max_tokens=20, temperature=3.0, top_k=0)["choices"][0]["text"]
+            for _ in range(4)
+        }
+    assert len(texts) > 1
 
 
 class Letters:
