@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, TypedDict
 
+from tests.tiny import bert
 from tests.tiny.bert import TinyBert
 from tests.tiny.llama import QUANTISATIONS, TinyLlama
 from tests.tiny.lora import TinyLora
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-TOLERANCE = 1e-3
+# of a vector's components: activations are rounded to 8 bits where weights are
+TOLERANCES = {"F32": 1e-3, "F16": 1e-3, "Q8_0": 3e-2, "Q4_0": 3e-2}
 ANSWER_LENGTH = 40
 
 PROMPTS = (
@@ -102,8 +104,8 @@ def models() -> Mapping[str, TinyLlama | TinyLora | TinyBert]:
     """Return every tiny model by its name, which is also its file's name without ".gguf"."""
     llamas = [TinyLlama(name=f"llama-{q.lower()}", quantisation=q) for q in QUANTISATIONS]
     lora = TinyLora(name="lora-f32", base=llamas[0], goes="▁f", comes="▁s")
-    bert = TinyBert(name="bert-f32")
-    every: tuple[TinyLlama | TinyLora | TinyBert, ...] = (*llamas, lora, bert)
+    berts = [TinyBert(name=f"bert-{q.lower()}", quantisation=q) for q in bert.QUANTISATIONS]
+    every: tuple[TinyLlama | TinyLora | TinyBert, ...] = (*llamas, lora, *berts)
     return {model.name: model for model in every}
 
 
@@ -167,4 +169,4 @@ def _continued(model: TinyLlama, prompt: Sequence[int], text: str | None) -> Gre
 
 def _embedded(model: TinyBert, text: str) -> Embedded:
     vector = [round(float(value), 9) for value in model.vector(model.encode(text))]
-    return {"text": text, "vector": vector, "tolerance": TOLERANCE}
+    return {"text": text, "vector": vector, "tolerance": TOLERANCES[model.quantisation]}

@@ -6,7 +6,8 @@ over all tokens of the text, [CLS] and [SEP] included, and the whole model is a 
     x_i = norm(E[t_i] + T + P[i])           y_i = norm(x_i + W mean(x))
     z_i = norm(y_i + D gelu(U y_i))         vector = mean(z)
 
-The vectors depend on the words, on their order (P) and on all of them (the mean in y).
+The vectors depend on the words, on their order (P) and on all of them (the mean in y). Of a quantised
+model the weights in the formula are those that its file stores.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import string
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import gguf
 import numpy as np
@@ -30,6 +31,17 @@ WIDTH = 64
 HEADS = 4
 CONTEXT = 256
 EPSILON = 1e-6
+Quantisation: TypeAlias = Literal["F32", "F16", "Q8_0", "Q4_0"]
+QUANTISATIONS: tuple[Quantisation, ...] = ("F32", "F16", "Q8_0", "Q4_0")
+# what llama.cpp leaves in F32 when it quantises
+_KEPT = ("token_types.weight", "position_embd.weight")
+_FILE_TYPES = {
+    "F32": gguf.LlamaFileType.ALL_F32,
+    "F16": gguf.LlamaFileType.MOSTLY_F16,
+    "Q8_0": gguf.LlamaFileType.MOSTLY_Q8_0,
+    "Q4_0": gguf.LlamaFileType.MOSTLY_Q4_0,
+}
+
 UNK, CLS, SEP, PAD, MASK = 0, 1, 2, 3, 4
 SPECIAL = ("[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]")
 
@@ -39,6 +51,7 @@ class TinyBert:
     """A tiny embedding model and its vectors, which are not normalised (they are about 5 long)."""
 
     name: str
+    quantisation: Quantisation = "F32"
 
     def encode(self, text: str) -> list[int]:
         """Return the tokens of an ASCII text: lower case, split at spaces and punctuation.
@@ -68,7 +81,7 @@ class TinyBert:
         if len(tokens) > CONTEXT:
             msg = f"{len(tokens)} tokens, but the model has {CONTEXT} positions"
             raise ValueError(msg)
-        w = bert_weights()
+        w = stored_weights(self.quantisation)
         x = w["token_embd.weight"][list(tokens)] + w["token_types.weight"][0]
         x = _norm(x + w["position_embd.weight"][: len(tokens)])
         y = _norm(x + w["blk.0.attn_output.weight"] @ w["blk.0.attn_v.weight"] @ x.mean(axis=0))
@@ -78,10 +91,10 @@ class TinyBert:
         return pooled
 
     def write(self, path: Path) -> None:
-        """Write the model as a GGUF file in F32; equal bytes every time."""
+        """Write the model as a GGUF file; equal bytes every time."""
         writer = gguf.GGUFWriter(path, "bert")
         writer.add_name(self.name)
-        writer.add_file_type(gguf.LlamaFileType.ALL_F32)
+        writer.add_file_type(_FILE_TYPES[self.quantisation])
         writer.add_block_count(1)
         writer.add_context_length(CONTEXT)
         writer.add_embedding_length(WIDTH)
@@ -102,7 +115,9 @@ class TinyBert:
         writer.add_pad_token_id(PAD)
         writer.add_mask_token_id(MASK)
         for name, weight in bert_weights().items():
-            writer.add_tensor(name, weight.astype(np.float32))
+            chosen = _stored_as(name, weight, self.quantisation)
+            stored = gguf.quants.quantize(weight.astype(np.float32), chosen)
+            writer.add_tensor(name, stored, raw_dtype=chosen)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
@@ -153,6 +168,23 @@ def bert_weights() -> Mapping[str, Array]:
         weights[f"{norm}.weight"] = np.ones(WIDTH)
         weights[f"{norm}.bias"] = np.zeros(WIDTH)
     return weights
+
+
+@cache
+def stored_weights(quantisation: Quantisation) -> Mapping[str, Array]:
+    """Return all tensors as a file of that quantisation stores them, in double precision."""
+    stored = {}
+    for name, weight in bert_weights().items():
+        chosen = _stored_as(name, weight, quantisation)
+        packed = gguf.quants.quantize(weight.astype(np.float32), chosen)
+        stored[name] = gguf.quants.dequantize(packed, chosen).astype(np.float64)
+    return stored
+
+
+def _stored_as(name: str, weight: Array, quantisation: Quantisation) -> gguf.GGMLQuantizationType:
+    if weight.ndim == 1 or name in _KEPT:
+        return gguf.GGMLQuantizationType.F32
+    return gguf.GGMLQuantizationType[quantisation]
 
 
 def _norm(x: Array) -> Array:

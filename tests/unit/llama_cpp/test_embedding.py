@@ -64,6 +64,16 @@ def test_pooling(tiny: Path, pooling: int, choose: Any) -> None:
         assert near(two[1], choose(rows_of(MODEL.encode("fog"))))
 
 
+@pytest.mark.parametrize("quantisation", ["f32", "f16", "q8_0", "q4_0"])
+def test_known_vectors(tiny: Path, answers: dict[str, Any], quantisation: str) -> None:
+    name = f"bert-{quantisation}"
+    with Llama(tiny / f"{name}.gguf", n_threads=1, embedding=True) as llm:
+        cases = answers[name]["embeddings"]
+        assert len(cases) == 5
+        for case in cases:
+            assert near(llm.embed(case["text"]), case["vector"], case["tolerance"])
+
+
 def test_kinds_of_input_and_counts(tiny: Path) -> None:
     with Llama(tiny / "bert-f32.gguf", n_threads=1, embedding=True) as llm:
         ids = llm.tokenize(TEXT)

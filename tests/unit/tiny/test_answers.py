@@ -38,7 +38,7 @@ def test_answers_as_written(tmp_path: Path) -> None:
         "llama-q4_0": "llama",
         **{f"llama-q{bits}_k": "llama" for bits in (2, 3, 4, 5, 6)},
         "lora-f32": "lora",
-        "bert-f32": "embedding",
+        **{f"bert-{name}": "embedding" for name in ("f32", "f16", "q8_0", "q4_0")},
     }
     assert {name for name, model in read["models"].items() if model["base"] == "llama-f32"} == {
         "lora-f32"
