@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import faulthandler
 import importlib
+import importlib.util
 import io
 import json
 import logging
@@ -357,6 +358,71 @@ def check_lora(subject: Subject) -> str:
     return f"{number} tokens"
 
 
+def check_grammar(subject: Subject) -> str:
+    """An answer matches a JSON schema, whatever the model would rather say."""
+    schema = {
+        "type": "object",
+        "properties": {"up": {"type": "boolean"}, "n": {"type": "integer", "maximum": 99}},
+        "required": ["up", "n"],
+        "additionalProperties": False,
+    }
+    if importlib.util.find_spec("numpy") is None:
+        return "left out: it needs numpy, which is not installed here"
+    models = subject.of_kind("llama")
+    grammar = subject.package.LlamaGrammar.from_json_schema(json.dumps(schema))
+    for name, _ in models:
+        with subject.open(name) as llama:
+            done = llama("hello", max_tokens=64, temperature=0, grammar=grammar)
+            text = done["choices"][0]["text"]
+            try:
+                expect(sorted(json.loads(text)), ["n", "up"], f"{name}: keys under a grammar")
+            except ValueError:
+                raise Failure(f"{name}: {text!r} under a grammar of JSON") from None
+    return f"{len(models)} models"
+
+
+def check_state(subject: Subject) -> str:
+    """What one object knew another one knows; a damaged state is refused."""
+    models = subject.of_kind("llama")
+    size = 0
+    for name, model in models:
+        case = max(model["greedy"], key=lambda case: len(case["prompt"]))
+        with subject.open(name) as first, subject.open(name) as second:
+            first.eval(case["prompt"])
+            state = first.get_state()
+            size = max(size, len(state))
+            second.set_state(state)
+            expect(int(second.n_tokens), len(case["prompt"]), f"{name}: tokens of a state")
+            found = list(islice(second.generate([], temp=0, reset=False), len(case["tokens"])))
+            expect(found, case["tokens"], f"{name}: tokens after a state")
+            try:
+                second.set_state(state[:-1])
+            except subject.package.ValidationError:
+                continue
+            raise Failure(f"{name}: a state without its last byte was taken")
+    return f"{len(models)} models, up to {size:,} bytes"
+
+
+def check_pool(subject: Subject) -> str:
+    """Requests together are answered as one by one."""
+    name, model = subject.of_kind("llama")[0]
+    cases = [case for case in model["greedy"] if case["prompt_text"] is not None]
+    greedy = subject.package.SamplingParams(temperature=0)
+    path = subject.folder / model["file"]
+    count = len(cases[0]["tokens"])
+    with subject.package.LlamaPool(path, 4, n_ctx=CONTEXT, n_threads=1, verbose=False) as pool:
+        prompts = [case["prompt"] for case in cases]
+        found = pool.sync.generate_batch(prompts, max_tokens=count, sampling=greedy)
+        expect(found, [case["text"] for case in cases], f"{name}: a pool's answers")
+    return f"{len(cases)} requests, 4 at a time"
+
+
+def check_media(subject: Subject) -> str:
+    """The library for images and audio loads."""
+    mtmd = importlib.import_module(f"{subject.package.__name__}.mtmd_cpp")
+    return f"mtmd's marker is {mtmd.mtmd_default_marker().decode()}"
+
+
 def check_rpc(subject: Subject) -> str:
     """A server process of the same installation computes, all layers there, tokens exact."""
     name, model = subject.of_kind("llama")[0]
@@ -518,6 +584,10 @@ CHECKS = (
     ("context reuse", check_context),
     ("embeddings", check_embeddings),
     ("lora", check_lora),
+    ("grammar", check_grammar),
+    ("state", check_state),
+    ("pool", check_pool),
+    ("media", check_media),
     ("rpc", check_rpc),
     ("errors", check_errors),
     ("threads, own objects", check_threads_own),
