@@ -80,6 +80,9 @@ class Raw:
         assert loaded is not None
         native = lib.llama_context_default_params()
         native.n_ctx, native.n_threads, native.n_threads_batch = context, 1, 1
+        # as both packages have them
+        native.n_batch = native.n_ubatch = 512
+        native.flash_attn_type = 0
         vocab, made = lib.llama_model_get_vocab(loaded), lib.llama_init_from_model(loaded, native)
         sampler = lib.llama_sampler_init_greedy()
         assert vocab is not None

@@ -72,7 +72,7 @@ def test_from_the_figures_to_the_table(tmp_path: Path) -> None:
     assert "A state saved after 64 tokens of that model: 0.04 MB and 58.00 MB." in text
     assert "`import llama_cpp`: 10.0 ms and 150.0 ms." in text
     assert "| a token of a completion : raw loop ≤ 1.5 | 1.33 | yes |" in text
-    assert "| a token of 1600 : one of 100 ≤ 1.25 | 1.00 | yes |" in text
+    assert "| the same at 1600 tokens : at 100 ≤ 1.25 | 1.00 | yes |" in text
     assert "| import, sdist : wheel ≥ 5 | 15.00 | yes |" in text
     assert text.count("**no**") == 0
 
