@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import operator
+import re
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from llama_cpp import _abi
 from llama_cpp._errors import LlamaError, ValidationError
@@ -19,6 +20,14 @@ if TYPE_CHECKING:
 
 _FIRST_PIECE_BUFFER = 64
 _INT32_MAX = 2**31 - 1
+_SPACE = "\u2581"  # what SentencePiece makes of a space
+
+
+class _Spelled(NamedTuple):
+    """The characters that are tokens, and what spells the tokens that are taken whole."""
+
+    characters: frozenset[str]
+    marks: re.Pattern[str]
 
 
 class Vocabulary:
@@ -132,6 +141,8 @@ class Vocabulary:
         self._check_tokenizer(add_special=add_special)
         if len(text) > _INT32_MAX - 64:
             raise ValidationError(f"a text of {len(text)} bytes is too long to tokenize at once")
+        if self._spelled is not None:
+            self._check_characters(text, self._spelled)
         # One token per byte is the worst that byte fallback makes; the rest is prefix and specials.
         room = len(text) + 16
         while True:
@@ -146,6 +157,44 @@ class Vocabulary:
             if count < -_INT32_MAX:
                 raise ValidationError("the text has more tokens than 32 bits can count; split it")
             room = -count
+
+    @cached_property
+    def _spelled(self) -> _Spelled | None:
+        """What a SentencePiece vocabulary without tokens for bytes can write; None of all others.
+
+        llama.cpp (``byte_to_token``) throws through C over a character that such a one has not.
+        """
+        if self.type != _abi.LLAMA_VOCAB_TYPE_SPM:
+            return None
+        whole = _abi.LLAMA_TOKEN_ATTR_CONTROL | _abi.LLAMA_TOKEN_ATTR_USER_DEFINED
+        characters, marks = set(), []
+        with self._model.lock:
+            self._check_open()
+            for token in range(self.size):
+                kind = self._lib.llama_vocab_get_attr(self._pointer, token)
+                if kind & _abi.LLAMA_TOKEN_ATTR_BYTE:
+                    # a file that has some has all: check_header sees to it
+                    return None
+                text = (self._lib.llama_vocab_get_text(self._pointer, token) or b"").decode(
+                    "utf-8", "replace"
+                )
+                if len(text) == 1:
+                    characters.add(text)
+                elif text and kind & whole:
+                    marks.append(text)
+        marks.sort(key=len, reverse=True)
+        return _Spelled(
+            frozenset(characters), re.compile("|".join(map(re.escape, marks)) or r"(?!)")
+        )
+
+    def _check_characters(self, text: bytes, spelled: _Spelled) -> None:
+        plain = spelled.marks.sub("", text.decode("utf-8", "replace")).replace(" ", _SPACE)
+        lacking = next((c for c in plain if c not in spelled.characters), None)
+        if lacking is not None:
+            raise ValidationError(
+                f"this model's vocabulary has neither the character {lacking!r} nor tokens for bytes: "
+                "leave it out, or give token ids"
+            )
 
     def piece(self, token: int, *, special: bool) -> bytes:
         """Return the bytes of one token.

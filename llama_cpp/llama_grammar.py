@@ -183,6 +183,8 @@ def json_schema_to_gbnf(
             schema = json.loads(schema)
         except ValueError as error:
             raise ValidationError(f"the JSON schema is no JSON: {error}") from None
+        except RecursionError:
+            raise ValidationError("JSON schema: it is nested too deep") from None
     return _json_schema.to_gbnf(schema, prop_order=tuple(prop_order or ()))
 
 

@@ -91,3 +91,35 @@ def test_no_text(llm: Llama) -> None:
 
 def test_special_tokens(llm: Llama) -> None:
     assert (llm.token_bos(), llm.token_eos(), llm.n_vocab()) == (1, 2, 320)
+
+
+def test_characters_of_a_vocabulary_without_bytes(model_file: Path, tmp_path: Path) -> None:
+    """llama.cpp ends the process over them."""
+    from tests.fuzz import gguf_file  # noqa: PLC0415 - needed here alone
+
+    parts = gguf_file.parse(model_file.read_bytes())
+    places = {key: parts.index(f"tokenizer.ggml.{key}") for key in ("tokens", "token_type")}
+    texts, kinds = (parts.pairs[places[key]].value for key in ("tokens", "token_type"))
+    assert isinstance(texts, list)
+    assert isinstance(kinds, list)
+    named = [
+        b"word%d" % place if kind == 6 else text
+        for place, (text, kind) in enumerate(zip(texts, kinds, strict=True))
+    ]
+    plain = [1 if kind == 6 else kind for kind in kinds]
+    for key, kind, value in (
+        ("tokens", gguf_file.STRING, named),
+        ("token_type", gguf_file.INT32, plain),
+    ):
+        pair = gguf_file.Pair(key=f"tokenizer.ggml.{key}".encode(), kind=kind, value=list(value))
+        parts = parts.with_pair(places[key], pair)
+    path = tmp_path / "model.gguf"
+    path.write_bytes(parts.to_bytes())
+    with Llama(path, vocab_only=True, verbose=False) as llm:
+        assert llm.tokenize("<s>", add_bos=False, special=True) == [llm.token_bos()]
+        with pytest.raises(ValidationError) as caught:
+            llm.tokenize("漢")
+        assert str(caught.value) == (
+            "this model's vocabulary has neither the character '漢' nor tokens for bytes: leave it out, "
+            "or give token ids"
+        )
