@@ -97,6 +97,8 @@ def by_draft(
     """
     context, sequence = engine.context, engine.sequence
     lock, room = context.lock, context.n_ctx_seq
+    # between the parts of a decode a sliding window drops what is needed after wrong guesses
+    at_once = context.n_ubatch if context.model.n_swa else context.n_batch
     history = TokenBuffer(prompt)
     while True:
         with lock:
@@ -120,7 +122,7 @@ def by_draft(
             if sent is not None:
                 history.extend(_append_sent(engine, sampler, watch, token, sent))
                 continue
-            most = min(context.n_batch, room - sequence.n_cells) - 1
+            most = min(at_once, room - sequence.n_cells) - 1
             guesses = _guesses(engine, draft, history)[:most]
             # the draft is the application's code, and may have used the object
             engine.check_ticket(ticket)

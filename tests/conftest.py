@@ -89,3 +89,11 @@ def vision(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("vision")
     subprocess.run([sys.executable, "-m", "tests.tiny.media", str(folder)], cwd=ROOT, check=True)
     return folder
+
+
+@pytest.fixture(scope="session")
+def memory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the tiny models whose memory is no plain KV cache."""
+    folder = tmp_path_factory.mktemp("memory")
+    subprocess.run([sys.executable, "-m", "tests.tiny.memory", str(folder)], cwd=ROOT, check=True)
+    return folder
