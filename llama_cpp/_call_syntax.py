@@ -9,8 +9,10 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from llama_cpp._call_values import Written, gemma_calls, may_be_python, python_calls
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 _decode = json.JSONDecoder(strict=False).raw_decode
 _SPACE = re.compile(r"[\s;,]*(?:```\s*)?")
@@ -53,6 +55,12 @@ BLOCKS = (
     Block("<|START_OF_FUNCTION_CALL|>", "<|END_OF_FUNCTION_CALL|>"),
     Block("<|tool_calls_section_begin|>", "<|tool_calls_section_end|>"),
     Block("<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>"),
+    Block("<|tool_call_start|>", "<|tool_call_end|>"),
+    Block("<|tool_call:begin|>", "<|tool_call:end|>"),
+    Block("<|tool_call>", "<tool_call|>"),
+    Block("<start_function_call>", "<end_function_call>"),
+    Block("Action: ```json", "```"),
+    Block("Action:\n```json", "```"),
     Block("[TOOL_CALLS]", None),
     Block("<|python_tag|>", None),
     Block("<|tool_call|>", None),
@@ -60,17 +68,42 @@ BLOCKS = (
 )
 
 
+MARKS = frozenset(
+    mark for block in BLOCKS for mark in (block.opens, block.closes) if mark and mark[0] in "<["
+) | {
+    "[ARGS]", "[CALL_ID]", "<|tool_call_begin|>", "<|tool_call_end|>",
+    "<|tool_call_argument_begin|>", "<｜tool▁call▁begin｜>", "<｜tool▁call▁end｜>", "<｜tool▁sep｜>",
+    '<|"|>', "<escape>", "<|tool_call:name|>", "<|tool_call:args|>", "｜DSML｜",
+    "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>",
+}  # fmt: skip
+"""Texts of tokens that calls are written with; a model may have them as control tokens."""
+
+# What stands between a name and its arguments.
+_NAME_ENDS = {"<function=": ">", "<|START_OF_FUNCTION_CALL|>": ":"}
+# What Gemma's calls have before and after a text.
+_QUOTES = {"<|tool_call>": '<|"|>', "<start_function_call>": "<escape>"}
+_SOLAR_CALL = re.compile(r"[^<]*<\|tool_call:name\|>([^<]+)<\|tool_call:args\|>", re.DOTALL)
+
+
+def is_open(body: str, opens: str) -> bool:
+    """Say whether a mark that follows ``body`` is within a text of a call of Gemma's."""
+    quote = _QUOTES.get(opens)
+    return quote is not None and body.count(quote) % 2 == 1
+
+
 def block_calls(body: str, opens: str, schemas: Mapping[str, Any]) -> list[Call]:
     """Return the calls between marks; none where it is anything else."""
-    if opens == "<function=":
-        name, _, arguments = body.partition(">")
-        return _call(name, arguments, schemas)
-    if opens == "<|START_OF_FUNCTION_CALL|>":
-        name, _, arguments = body.partition(":")
+    if opens in _NAME_ENDS:
+        name, _, arguments = body.partition(_NAME_ENDS[opens])
         return _call(name, arguments, schemas)
     if opens == "[TOOL_CALLS]":
         parts = [bare_calls(part, schemas) for part in body.split(opens)]
         return [call for calls in parts for call in calls] if all(parts) else []
+    if opens in _QUOTES:
+        return _written(gemma_calls(body, schemas, _QUOTES[opens]))
+    if opens == "<|tool_call:begin|>":
+        solar = _SOLAR_CALL.match(body)
+        return [] if solar is None else _call(solar[1], body[solar.end() :], schemas)
     if opens == "<|tools_prefix|>":
         return _keyed_calls(body, schemas)
     if opens == "<function name=":
@@ -87,7 +120,9 @@ def block_calls(body: str, opens: str, schemas: Mapping[str, Any]) -> list[Call]
 
 def bare_calls(text: str, schemas: Mapping[str, Any]) -> list[Call]:
     """Return the calls that a text consists of; none where there is anything else in it."""
-    calls: list[Call] = []
+    calls = _written(python_calls(text, schemas)) if text.lstrip()[:1] == "[" else []
+    if calls:
+        return calls
     at = _SPACE.match(text).end()  # type: ignore[union-attr]
     while at < len(text):
         named = _NAMED_CALL.match(text, at)
@@ -110,6 +145,8 @@ def may_be_bare(text: str, schemas: Mapping[str, Any]) -> bool:
     """Say whether a text that goes on could be calls without marks."""
     text = text.lstrip()
     if not text:
+        return True
+    if may_be_python(text, schemas):
         return True
     if text[0] in "{[":
         head = re.match(r'[\[\s]*(?:\{\s*(?:"(\w*)("?)|$)|$)', text)
@@ -178,6 +215,10 @@ def _keyed_calls(body: str, schemas: Mapping[str, Any]) -> list[Call]:
             return []
         calls += [call for name, arguments in item.items() for call in _named(name, arguments)]
     return calls
+
+
+def _written(calls: Iterable[Written]) -> list[Call]:
+    return [call for name, arguments in calls for call in _named(name, arguments)]
 
 
 def _named(name: str, arguments: Any) -> list[Call]:

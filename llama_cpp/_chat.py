@@ -15,14 +15,16 @@ from typing import TYPE_CHECKING, Any
 from llama_cpp import _chat_formats, _chat_messages, _response_format, _tools
 from llama_cpp._chat_logprobs import chat_logprobs, joined, some
 from llama_cpp._errors import ValidationError
-from llama_cpp._tool_calls import Delta, reader
+from llama_cpp._reasoning import opened
+from llama_cpp._tool_calls import marks, reader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import Union
 
     from llama_cpp._chat_formats import ChatFormatterResponse
-    from llama_cpp._tool_calls import Reader
+    from llama_cpp._delta import Delta, Reader
+    from llama_cpp._reasoning import Thoughts
     from llama_cpp._tools import Family, Tools
     from llama_cpp.llama import Llama
 
@@ -55,6 +57,19 @@ class ChatRequest:
     """What may be called, and what must be."""
     family: Family
     """How this model writes calls."""
+    reasoning: bool = False
+    """Whether thoughts are told apart from content."""
+    thoughts: Thoughts | None = None
+    """Those that the prompt has begun."""
+
+    @property
+    def marks(self) -> frozenset[str]:
+        """Texts of control tokens that the completion has to spell out for the answer to be read."""
+        return marks(self.tools, self.family, reasoning=self.reasoning)
+
+    def reader(self) -> Reader:
+        """Return what reads an answer."""
+        return reader(self.tools, self.family, reasoning=self.reasoning, thoughts=self.thoughts)
 
     def tokens(self, llm: Llama) -> list[int]:
         """Return the prompt's token ids.
@@ -72,11 +87,14 @@ class ChatRequest:
         """
         choices = []
         for choice in completion["choices"]:
-            answer = reader(self.tools, self.family)
+            answer = self.reader()
             deltas = [*answer.push(choice["text"]), *answer.flush()]
             content = "".join(delta.content for delta in deltas)
+            reasoning = "".join(delta.reasoning for delta in deltas)
             calls = _whole_calls(deltas)
             message: Json = {"role": "assistant", "content": content}
+            if reasoning:
+                message["reasoning_content"] = reasoning
             if calls and self.tools.legacy:
                 message["function_call"] = calls[0]["function"]
             elif calls:
@@ -141,7 +159,7 @@ class _Stream:
             "model": chunk["model"],
         }
         self._index = index
-        self._reader: Reader = reader(request.tools, request.family)
+        self._reader: Reader = request.reader()
         self._logprobs: Json | None = None
         self._called = False
 
@@ -166,6 +184,8 @@ class _Stream:
             yield self._chunk({}, reason)
 
     def _delta(self, delta: Delta) -> Json | None:
+        if delta.reasoning:
+            return {"reasoning_content": delta.reasoning}
         if delta.call < 0:
             return {"content": delta.content}
         self._called = True
@@ -209,6 +229,7 @@ def prepare(
     top_logprobs: int | None = None,
     formatter: Formatter | None = None,
     template_variables: Mapping[str, object] | None = None,
+    reasoning: bool = False,
 ) -> ChatRequest:
     """Check a chat and make its prompt.
 
@@ -227,6 +248,7 @@ def prepare(
         top_logprobs: alternatives per token, 0 to 100.
         formatter: makes the prompt.
         template_variables: more variables for the template, such as ``enable_thinking``.
+        reasoning: tell thoughts apart from content; not where a grammar leaves no room for them.
 
     Raises:
         ValidationError: an argument is of the wrong kind, two exclude each other, a schema cannot
@@ -244,15 +266,18 @@ def prepare(
     response = _formatted(
         formatter, _variables(messages, called, source, template_variables), ours=bool(source)
     )
+    rules = _response_format.grammar_of(grammar, response_format, called, family)
     return ChatRequest(
         prompt=response.prompt + called.prefill(family),
         added_special=response.added_special,
         stop=_stops(response.stop, stop),
         stopping_criteria=response.stopping_criteria,
-        grammar=_response_format.grammar_of(grammar, response_format, called, family),
+        grammar=rules,
         logprobs=_top(logprobs, top_logprobs),
         tools=called,
         family=family,
+        reasoning=bool(reasoning) and rules is None,
+        thoughts=opened(response.prompt),
     )
 
 

@@ -55,6 +55,7 @@ def create_chat_completion(
     top_logprobs: int | None = None,
     *,
     chat_template_kwargs: Mapping[str, object] | None = None,
+    reasoning_content: bool = False,
 ) -> TypedAnswer:
     """Answer a chat, in OpenAI's shapes.
 
@@ -95,6 +96,8 @@ def create_chat_completion(
         logprobs: report log probabilities.
         top_logprobs: alternatives per token.
         chat_template_kwargs: more variables for the template, such as ``enable_thinking``.
+        reasoning_content: put the thoughts that a model writes first (``<think>…</think>``,
+            gpt-oss's channel "analysis" …) under this key of the message instead of in its content.
 
     Returns:
         A chat completion, or an iterator of chat completion chunks.
@@ -136,6 +139,8 @@ def create_chat_completion(
     }
     if chat_template_kwargs is not None:
         options["chat_template_kwargs"] = chat_template_kwargs
+    if reasoning_content:
+        options["reasoning_content"] = True
     handler = _handler(self)
     if handler is None:
         return cast("TypedAnswer", complete(self, messages, None, **options))
@@ -181,6 +186,7 @@ def complete(
     logprobs: bool | None = None,
     top_logprobs: int | None = None,
     chat_template_kwargs: Mapping[str, object] | None = None,
+    reasoning_content: bool = False,
     stream: bool = False,
     tfs_z: float = 1.0,  # noqa: ARG001 - accepted, without effect
     **sampling: Any,
@@ -201,6 +207,7 @@ def complete(
         logprobs: see there.
         top_logprobs: see there.
         chat_template_kwargs: see there.
+        reasoning_content: see there.
         stream: see there.
         tfs_z: without effect.
         **sampling: for ``create_completion``.
@@ -222,12 +229,14 @@ def complete(
         top_logprobs=top_logprobs,
         formatter=formatter,
         template_variables=chat_template_kwargs,
+        reasoning=reasoning_content,
     )
     given = {
         **sampling,
         "grammar": request.grammar,
         "logprobs": request.logprobs,
         "stopping_criteria": request.stopping_criteria,
+        "spelled": request.marks or None,
     }
     # None is create_completion's own default of all of them but max_tokens.
     options = {k: v for k, v in given.items() if v is not None or k == "max_tokens"}

@@ -16,7 +16,7 @@ from llama_cpp._logprobs import PromptScores, Scores
 from llama_cpp._processors import criteria_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
     from typing import Union
 
     from typing_extensions import Unpack
@@ -65,6 +65,8 @@ def create_completion(
     logits_processor: Processors | None = ...,
     grammar: Grammar | str | None = ...,
     logit_bias: Bias | None = ...,
+    *,
+    spelled: Collection[str] = ...,
     **more: Unpack[MoreSampling],
 ) -> Completion: ...
 
@@ -98,6 +100,7 @@ def create_completion(
     logits_processor: Processors | None = ...,
     grammar: Grammar | str | None = ...,
     logit_bias: Bias | None = ...,
+    spelled: Collection[str] = ...,
     **more: Unpack[MoreSampling],
 ) -> Iterator[CompletionChunk]: ...
 
@@ -130,6 +133,8 @@ def create_completion(
     logits_processor: Processors | None = ...,
     grammar: Grammar | str | None = ...,
     logit_bias: Bias | None = ...,
+    *,
+    spelled: Collection[str] = ...,
     **more: Unpack[MoreSampling],
 ) -> Completion | Iterator[CompletionChunk]: ...
 
@@ -161,6 +166,8 @@ def create_completion(
     logits_processor: Processors | None = None,
     grammar: Grammar | str | None = None,
     logit_bias: Bias | None = None,
+    *,
+    spelled: Collection[str] = (),
     **more: Unpack[MoreSampling],
 ) -> Completion | Iterator[CompletionChunk]:
     """Complete a prompt.
@@ -194,6 +201,8 @@ def create_completion(
         logits_processor: one or several of ``(input_ids, scores) -> scores``, called before all else.
         grammar: what the answer must look like: a :class:`LlamaGrammar`, or GBNF.
         logit_bias: added to logits by token id (or its digits); minus infinity forbids a token.
+        spelled: texts of control tokens, such as ``<|python_tag|>``, that are part of the answer's
+            text; others add nothing to it.
         more: further fields of :class:`SamplingParams` by their names: ``xtc_probability``,
             ``dry_multiplier``, ``top_n_sigma``, ``dynatemp_range``, ``min_keep`` …
 
@@ -230,11 +239,14 @@ def create_completion(
     criteria = criteria_of(stopping_criteria)
     vocabulary = self._core.vocabulary
     before = _spelled(self, prompt) if echo else ""
-    scores = None if logprobs is None else Scores(vocabulary, logprobs, start=len(before))
+    pieces = vocabulary.spelling(_texts_of(spelled)) if spelled else vocabulary.pieces
+    scores = None
+    if logprobs is not None:
+        scores = Scores(vocabulary, logprobs, start=len(before), pieces=pieces)
     task = _Task(
         self,
         ids,
-        Answer(vocabulary.pieces, stops=_stops(stop), limit=_limit(max_tokens)),
+        Answer(pieces, stops=_stops(stop), limit=_limit(max_tokens)),
         before=before,
         scores=scores,
         prompt_scores=_prompt_scores(self, prompt, ids, logprobs) if echo else None,
@@ -427,6 +439,12 @@ def _stops(stop: str | Sequence[str] | None) -> list[str]:
         if not isinstance(text, str) or not text:
             raise ValidationError(f"stop has {text!r}; stop strings are strings and not empty")
     return stops
+
+
+def _texts_of(spelled: Collection[str]) -> frozenset[str]:
+    if isinstance(spelled, str) or not all(isinstance(text, str) for text in spelled):
+        raise ValidationError(f"spelled is {spelled!r}; it must be texts of tokens")
+    return frozenset(spelled)
 
 
 def _limit(max_tokens: int | None) -> int:

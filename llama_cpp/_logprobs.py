@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from llama_cpp._text import PieceTable
     from llama_cpp._vocabulary import Vocabulary
     from llama_cpp.llama_types import CompletionLogprobs
 
@@ -76,7 +77,13 @@ class Scores:
     """The scored tokens of one text, handed out together with the parts of that text."""
 
     def __init__(
-        self, vocabulary: Vocabulary, count: int, *, start: int = 0, special: bool = False
+        self,
+        vocabulary: Vocabulary,
+        count: int,
+        *,
+        start: int = 0,
+        special: bool = False,
+        pieces: PieceTable | None = None,
     ) -> None:
         """Start a text.
 
@@ -85,8 +92,11 @@ class Scores:
             count: how many of the likeliest tokens of each place to tell.
             start: where the text begins, in characters.
             special: whether control tokens are spelled out in it.
+            pieces: what its tokens add to it, where only some control tokens are spelled out.
         """
-        self._pieces = vocabulary.special_pieces if special else vocabulary.pieces
+        if pieces is None:
+            pieces = vocabulary.special_pieces if special else vocabulary.pieces
+        self._pieces = pieces
         self._spelling = vocabulary.special_pieces
         self._count = count
         self._decoder = _Utf8Decoder("replace")

@@ -9,47 +9,70 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any
 
-from llama_cpp._call_syntax import BLOCKS, Block, Call, bare_calls, block_calls, may_be_bare
+from llama_cpp._call_syntax import (
+    BLOCKS,
+    MARKS,
+    Block,
+    Call,
+    bare_calls,
+    block_calls,
+    is_open,
+    may_be_bare,
+)
+from llama_cpp._delta import Delta, begin_of
+from llama_cpp._harmony import MARKS as HARMONY_MARKS
+from llama_cpp._harmony import HarmonyReader
+from llama_cpp._reasoning import THOUGHTS, ReasoningReader
 from llama_cpp._tools import Family, Tools, arguments_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-
-class Delta(NamedTuple):
-    """What a piece of text adds to an answer: content, or a piece of a call."""
-
-    content: str = ""
-    call: int = -1
-    """Which call the rest belongs to; -1 for content."""
-    name: str | None = None
-    """In the first piece of a call."""
-    arguments: str = ""
+    from llama_cpp._delta import Reader
+    from llama_cpp._reasoning import Thoughts
 
 
-class Reader(Protocol):
-    """Reads one answer."""
+def reader(
+    tools: Tools, family: Family, *, reasoning: bool = False, thoughts: Thoughts | None = None
+) -> Reader:
+    """Return the reader for an answer.
 
-    def push(self, text: str) -> list[Delta]:
-        """Take a piece of the answer; return what is certain now."""
-
-    def flush(self) -> list[Delta]:
-        """End the answer; return what was held back."""
-
-
-def reader(tools: Tools, family: Family) -> Reader:
-    """Return the reader for an answer to a request with these tools."""
-    if tools.choice == "none":
-        return PlainReader()
+    Args:
+        tools: what may be called, and what must be.
+        family: how the model writes calls.
+        reasoning: tell thoughts apart from content.
+        thoughts: those that the prompt has begun.
+    """
     if tools.forced is not None:
         return NamedReader(tools.forced)
     if tools.choice == "required":
         return ChoiceReader(arguments_key(family))
-    if family in {"functionary-v2", "functionary-v3"}:
-        return RecipientReader(tools.schemas, family)
-    return MarkReader(tools.schemas)
+    if family == "harmony" and (reasoning or tools.choice != "none"):
+        return HarmonyReader(tools.callable, split=reasoning)
+    rest: Reader
+    if tools.choice == "none":
+        rest = PlainReader()
+    elif family in {"functionary-v2", "functionary-v3"}:
+        rest = RecipientReader(tools.schemas, family)
+    else:
+        rest = MarkReader(tools.schemas)
+    return ReasoningReader(rest, thoughts) if reasoning else rest
+
+
+def marks(tools: Tools, family: Family, *, reasoning: bool = False) -> frozenset[str]:
+    """Return the texts of control tokens that the reader of an answer needs to see."""
+    if tools.choice == "required":
+        return frozenset()
+    found: set[str] = set()
+    if family == "harmony" and (reasoning or tools.choice != "none"):
+        found.update(HARMONY_MARKS)
+    elif reasoning:
+        found.update(mark for thoughts in THOUGHTS for mark in thoughts)
+    if tools.choice != "none":
+        found.update(MARKS if family not in _RECIPIENTS else _RECIPIENT_MARKS)
+    return frozenset(found)
 
 
 class PlainReader:
@@ -174,7 +197,7 @@ class MarkReader:
         if block is not None:
             body = held[len(block.opens) :]
             if block.closes is not None:  # the answer may have been cut within the closing mark
-                body = body[: _begin_of(body, block.closes)]
+                body = body[: begin_of(body, block.closes)]
             return self._read(body, held)
         if not self._started:
             calls = bare_calls(held, self._schemas)
@@ -187,16 +210,22 @@ class MarkReader:
         block = self._block
         if block is None or block.closes is None:
             return False
-        end = self._held.find(block.closes)
+        end = self._held.find(block.closes, len(block.opens))
         while end >= 0:
             body = self._held[len(block.opens) : end]
-            if not _is_open(body):
+            if not self._is_open(body, block.opens):
                 end += len(block.closes)
                 whole, self._held = self._held[:end], self._held[end:]
                 deltas += self._read(body, whole)
                 return True
             end = self._held.find(block.closes, end + 1)
         return False
+
+    def _is_open(self, body: str, opens: str) -> bool:
+        """Say whether a closing mark after ``body`` is part of it."""
+        if _is_open(body):  # or a quote of Python's looked like JSON's
+            return not block_calls(body, opens, self._schemas)
+        return is_open(body, opens)
 
     def _outside(self, deltas: list[Delta]) -> bool:
         """Look for the beginning of a block; return whether there is more to read."""
@@ -210,7 +239,7 @@ class MarkReader:
         if found is None:
             if not self._held.strip():
                 return False
-            at = min(_begin_of(self._held, block.opens) for block in BLOCKS)
+            at = min(begin_of(self._held, block.opens) for block in BLOCKS)
         text = self._held[:at].rstrip()
         self._started = self._started or bool(text) or found is not None
         deltas += self._content(text)
@@ -250,6 +279,7 @@ _RECIPIENTS: dict[str, tuple[tuple[str, ...], str]] = {
     ),
     "functionary-v3": (("\n>>>", ">>>"), ""),
 }
+_RECIPIENT_MARKS = ("<|from|>", "<|recipient|>", "<|content|>")
 
 
 class RecipientReader:
@@ -306,7 +336,7 @@ class RecipientReader:
             default=None,
         )
         if found is None:
-            keep = min(_begin_of(self._held, separator) for separator in self._separators)
+            keep = min(begin_of(self._held, separator) for separator in self._separators)
             deltas += self._part(self._held[:keep])
             self._held = self._held[keep:]
             return False
@@ -336,16 +366,6 @@ class RecipientReader:
 
     def _may_be_name(self, text: str) -> bool:
         return any(name.startswith(text.strip()) for name in (*self._schemas, "all"))
-
-
-def _begin_of(text: str, mark: str) -> int:
-    """Return where the longest end of ``text`` that begins ``mark`` starts."""
-    start = text.find(mark[0], max(0, len(text) - len(mark) + 1))
-    while start >= 0:
-        if mark.startswith(text[start:]):
-            return start
-        start = text.find(mark[0], start + 1)
-    return len(text)
 
 
 def _is_open(text: str) -> bool:

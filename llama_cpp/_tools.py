@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Family = Literal[
     "hermes", "llama", "mistral", "mistral-args", "functionary-v1", "functionary-v2",
-    "functionary-v3", "function-tag",
+    "functionary-v3", "function-tag", "harmony",
 ]  # fmt: skip
 """How calls are written; :func:`family_of` finds it in a template."""
 
@@ -30,6 +30,7 @@ _MARKS: tuple[tuple[Family, tuple[str, ...]], ...] = (
     ("functionary-v2", ("<|from|>", "<|recipient|>", "<|content|>")),
     ("functionary-v3", (">>>all",)),
     ("functionary-v3", ("'>>>'",)),
+    ("harmony", ("<|start|>assistant", "<|channel|>", "<|message|>")),
     ("functionary-v1", ("<|START_OF_FUNCTION_CALL|>",)),
     ("hermes", ("<tool_call>",)),
     ("mistral-args", ("[TOOL_CALLS]", "[ARGS]")),
@@ -48,6 +49,7 @@ _NAMED: dict[Family, str] = {
     "functionary-v2": "{name}\n<|content|>",
     "functionary-v3": "{name}\n",
     "function-tag": "<function={name}>",
+    "harmony": "<|channel|>commentary to=functions.{name} <|constrain|>json<|message|>",
 }
 _ANY: dict[Family, str] = {"hermes": "<tool_call>\n", "mistral": "[TOOL_CALLS]["}
 
@@ -80,6 +82,11 @@ class Tools(NamedTuple):
             tool["function"]["name"]: tool["function"].get("parameters") or _EVERY_OBJECT
             for tool in self.tools
         }
+
+    @property
+    def callable(self) -> dict[str, Json]:
+        """The same of those that may be called: none where that was ruled out."""
+        return {} if self.choice == "none" else self.schemas
 
     @property
     def forced(self) -> str | None:

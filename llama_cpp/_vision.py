@@ -243,12 +243,14 @@ class MTMDChatHandler:
             **kwargs,
         }
         variables = dict(sampling.pop("chat_template_kwargs", None) or {})
+        given["reasoning"] = sampling.pop("reasoning_content", False)
         request, prompt = self._prepare(llama, messages, variables, given)
         more = {
             **sampling,
             "grammar": request.grammar,
             "logprobs": request.logprobs,
             "stopping_criteria": request.stopping_criteria,
+            "spelled": request.marks or None,
         }
         # None is create_completion's own default of all of them but max_tokens.
         options = {k: v for k, v in more.items() if v is not None or k == "max_tokens"}

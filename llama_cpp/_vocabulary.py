@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _FIRST_PIECE_BUFFER = 64
 _INT32_MAX = 2**31 - 1
+# a table grows to some megabytes with a large vocabulary
+_MOST_SPELLINGS = 4
 _SPACE = "\u2581"  # what SentencePiece makes of a space
 
 
@@ -44,6 +46,7 @@ class Vocabulary:
         if pointer is None:
             raise LlamaError("llama.cpp gave no vocabulary for this model")
         self._pointer = pointer
+        self._spellings: dict[frozenset[str], PieceTable] = {}
         self.type: int = lib.llama_vocab_type(pointer)
         """``enum llama_vocab_type``; ``LLAMA_VOCAB_TYPE_NONE`` for a model without a tokenizer."""
         self.size: int = lib.llama_vocab_n_tokens(pointer)
@@ -70,6 +73,25 @@ class Vocabulary:
     def special_pieces(self) -> PieceTable:
         """The same with control tokens spelled out."""
         return PieceTable(lambda token: self.piece(token, special=True), self.ends)
+
+    def spelling(self, texts: frozenset[str]) -> PieceTable:
+        """What each token adds to a text in which control tokens of these texts are spelled out."""
+        if not texts:
+            return self.pieces
+        table = self._spellings.get(texts)
+        if table is None:
+            if len(self._spellings) >= _MOST_SPELLINGS:
+                self._spellings.clear()
+
+            def data_of(token: int) -> bytes:
+                data = self.piece(token, special=False)
+                if data:
+                    return data
+                data = self.piece(token, special=True)
+                return data if data.decode("utf-8", "replace") in texts else b""
+
+            table = self._spellings[texts] = PieceTable(data_of, self.ends)
+        return table
 
     @cached_property
     def adds_space(self) -> bool:

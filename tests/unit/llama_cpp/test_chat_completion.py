@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from types import SimpleNamespace
@@ -21,6 +22,7 @@ from llama_cpp.llama_chat_format import (
     register_chat_format,
 )
 from tests.tiny.llama import TinyLlama
+from tests.tiny.vocabulary import EOS, LONG_PIECE, Vocabulary, vocabulary
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -404,3 +406,152 @@ def test_names(chatting: Llama) -> None:
     assert (
         type(chatting).create_chat_completion_openai_v1.__module__ == "llama_cpp._chat_completion"
     )
+
+
+class Marking(TinyLlama):
+    """The tiny model with two control tokens of other texts in place of two pieces."""
+
+    def __init__(self, *texts: str) -> None:
+        super().__init__(name="marking")
+        object.__setattr__(self, "texts", dict(zip(("🦙", LONG_PIECE), texts, strict=True)))
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        texts: dict[str, str] = self.__dict__["texts"]
+        words = vocabulary()
+        pieces = tuple(
+            dataclasses.replace(piece, text=texts[piece.text], kind="control")
+            if piece.text in texts
+            else piece
+            for piece in words.pieces
+        )
+        return dataclasses.replace(words, pieces=pieces)
+
+
+def says(llm: Llama, text: str, *, special: bool = True) -> Any:
+    """Return a logits processor that has a model say a text."""
+    tokens = [*llm.tokenize(text.encode(), add_bos=False, special=special), EOS]
+    starts: list[int] = []
+
+    def force(input_ids: Any, scores: Any) -> Any:
+        starts.append(len(input_ids))
+        token = tokens[len(input_ids) - starts[0]]
+        forced = scores * 0 - 1e9
+        forced[token] = 0
+        return forced
+
+    return force
+
+
+def said(llm: Llama, text: str, messages: Any = HI, **options: Any) -> Any:
+    """Have a model answer with a text, whole and streamed; return the message, both agreeing."""
+    whole: Any = llm.create_chat_completion(
+        messages, temperature=0, logits_processor=says(llm, text), **options
+    )
+    parts: Any = llm.create_chat_completion(
+        messages, temperature=0, logits_processor=says(llm, text), stream=True, **options
+    )
+    choices = [part["choices"][0] for part in parts]
+    message = whole["choices"][0]["message"]
+    for key in ("content", "reasoning_content"):
+        told = "".join(choice["delta"].get(key) or "" for choice in choices)
+        assert told == (message.get(key) or "")
+    calls = [call for choice in choices for call in choice["delta"].get("tool_calls", ())]
+    assert [call["function"]["name"] for call in calls if "id" in call] == [
+        call["function"]["name"] for call in message.get("tool_calls", ())
+    ]
+    assert "".join(call["function"]["arguments"] for call in calls) == "".join(
+        call["function"]["arguments"] for call in message.get("tool_calls", ())
+    )
+    assert choices[-1]["finish_reason"] == whole["choices"][0]["finish_reason"]
+    message.pop("role")
+    for call in message.get("tool_calls", ()):
+        del call["id"]
+    return message
+
+
+@pytest.mark.parametrize(
+    ("marks", "text"),
+    [
+        (("<|python_tag|>", "<|other|>"), '<|python_tag|>{"name": "time", "parameters": {}}'),
+        (
+            ("<tool_call>", "</tool_call>"),
+            '<tool_call>{"name": "time", "arguments": {}}</tool_call>',
+        ),
+        (("[TOOL_CALLS]", "[ARGS]"), "[TOOL_CALLS]time[ARGS]{}"),
+        (
+            ("<|tool_call_start|>", "<|tool_call_end|>"),
+            "<|tool_call_start|>[time()]<|tool_call_end|>",
+        ),
+    ],
+)
+def test_calls_between_control_tokens(tmp_path: Path, marks: tuple[str, str], text: str) -> None:
+    path = tmp_path / "marking.gguf"
+    Marking(*marks).write(path)
+    with Llama(path, n_ctx=2048, n_threads=1, n_threads_batch=1, verbose=False) as llm:
+        assert len(llm.tokenize(marks[0].encode(), add_bos=False, special=True)) == 1
+        assert said(llm, "I look. " + text, tools=TIME) == {
+            "content": "I look.",
+            "tool_calls": [{"type": "function", "function": {"name": "time", "arguments": "{}"}}],
+        }
+        # nothing can be called: control tokens are no text
+        hidden = text.replace(marks[0], "").replace(marks[1], "")
+        assert said(llm, text) == {"content": hidden}
+
+
+def test_control_tokens_and_log_probabilities(tmp_path: Path) -> None:
+    path = tmp_path / "marking.gguf"
+    Marking("<|python_tag|>", "<|other|>").write(path)
+    with Llama(path, n_ctx=512, n_threads=1, n_threads_batch=1, verbose=False) as llm:
+        text = "a<|other|><|python_tag|>b"
+        for spelled, expected, offsets in (
+            ((), "ab", [2, 3, 3, 3]),
+            (["<|python_tag|>"], "a<|python_tag|>b", [2, 3, 3, 17]),
+        ):
+            answer: Any = llm.create_completion(
+                "go", logprobs=0, echo=True, logits_processor=says(llm, text), spelled=spelled
+            )
+            (choice,) = answer["choices"]
+            assert choice["text"] == "go" + expected
+            assert choice["logprobs"]["tokens"][-4:] == ["a", "<|other|>", "<|python_tag|>", "b"]
+            assert choice["logprobs"]["text_offset"][-4:] == offsets
+        for wrong in ("<|other|>", [3]):
+            with pytest.raises(ValidationError, match="it must be texts of tokens"):
+                llm.create_completion("go", spelled=wrong)  # type: ignore[arg-type]
+
+
+def test_thoughts_apart(chatting: Llama) -> None:
+    text = "<think>\nWell <b>.\n</think>\n\nYes. <think>No.</think>"
+    assert said(chatting, text) == {"content": text}
+    assert said(chatting, text, reasoning_content=True) == {
+        "reasoning_content": "Well <b>.",
+        "content": "Yes. <think>No.</think>",
+    }
+    call = '<tool_call>{"name": "time", "arguments": {}}</tool_call>'
+    assert said(chatting, f"<think>Hm.</think>{call}", tools=TIME, reasoning_content=True) == {
+        "reasoning_content": "Hm.",
+        "content": None,
+        "tool_calls": [{"type": "function", "function": {"name": "time", "arguments": "{}"}}],
+    }
+
+
+def test_thoughts_that_the_template_begins(tmp_path: Path) -> None:
+    path = tmp_path / "marking.gguf"
+    Marking("<think>", "</think>").write(path)
+    with Llama(path, n_ctx=512, n_threads=1, n_threads_batch=1, verbose=False) as llm:
+        assert said(llm, "<think>Hm.</think>Yes.", reasoning_content=True) == {
+            "reasoning_content": "Hm.",
+            "content": "Yes.",
+        }
+        llm.metadata["tokenizer.chat_template"] = (
+            "{% for message in messages %}{{ message.content }}{% endfor %}<think>\n"
+        )
+        assert said(llm, "Hm.</think>Yes.", reasoning_content=True) == {
+            "reasoning_content": "Hm.",
+            "content": "Yes.",
+        }
+        answer: Any = llm.create_chat_completion(
+            HI, response_format={"type": "json_object", "schema": {"const": 1}}, temperature=0,
+            reasoning_content=True,
+        )  # fmt: skip
+        assert answer["choices"][0]["message"] == {"role": "assistant", "content": "1"}

@@ -50,17 +50,11 @@ WITHOUT_REFERENCE = {
 }
 # Ways to write calls that are not read: what these models say stays content.
 NOT_READ = {
-    "CohereForAI-c4ai-command-r-plus-tool_use",
     "GigaChat3-10B-A1.8B",
     "Kimi-K3",
-    "LFM2.5-8B-A1B",
     "MiniMax-M3",
-    "google-gemma-4-31B-it",
-    "google-gemma-4-31B-it-interleaved",
     "muse-glimmer",
-    "openai-gpt-oss-120b",
     "tencent-Hy3",
-    "upstage-Solar-Open-100B",
 }
 ENDS = re.compile(r"(<[^<>\s]*>|\[e~\[)\s*$")
 

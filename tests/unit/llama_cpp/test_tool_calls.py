@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from llama_cpp._tool_calls import Delta, reader
+from llama_cpp._delta import Delta
+from llama_cpp._tool_calls import reader
 from llama_cpp._tools import Tools, read
 
 if TYPE_CHECKING:
@@ -280,6 +281,106 @@ CALLS: dict[str, tuple[Family, str, Answer]] = {
         "So: >>>time\n{}",
         ("So: ", [("time", "{}")]),
     ),
+    "a list in Python's way": (
+        "hermes",
+        """[get_weather(city='Paris', days=3), time()]""",
+        ("", [("get_weather", '{"city": "Paris", "days": 3}'), ("time", "{}")]),
+    ),
+    "LFM2": (
+        "hermes",
+        'I look.<|tool_call_start|>[get_weather(city="Paris")]<|tool_call_end|> Wait.',
+        ("I look. Wait.", [PARIS]),
+    ),
+    "LFM2, JSON": (
+        "hermes",
+        '<|tool_call_start|>[{"name": "time", "arguments": {}}]<|tool_call_end|>',
+        ("", [("time", "{}")]),
+    ),
+    "LFM2, all kinds of values": (
+        "hermes",
+        (
+            "<|tool_call_start|>[get_weather(city='it\\'s \\u00e9\\n', days=[-1, 2.5, 1e3, True, None], "
+            """x={"a": {'b': "}", "c": []}}, y='it's "', )]<|tool_call_end|>"""
+        ),
+        (
+            "",
+            [
+                (
+                    "get_weather",
+                    (
+                        '{"city": "it\'s \u00e9\\n", "days": [-1, 2.5, 1000.0, true, null], '
+                        '"x": {"a": {"b": "}", "c": []}}, "y": "it\'s \\""}'
+                    ),
+                )
+            ],
+        ),
+    ),
+    "gemma 4": (
+        "hermes",
+        (
+            '<|tool_call>call:get_weather{city:<|"|>a <tool_call|> b<|"|>,days:3,'
+            'x:{<|"|>k<|"|>:[true,<|"|>v<|"|>]},y:{z:{}}}<tool_call|><|tool_call>call:time{}<tool_call|>'
+        ),
+        (
+            "",
+            [
+                (
+                    "get_weather",
+                    (
+                        '{"city": "a <tool_call|> b", "days": 3, "x": {"k": [true, "v"]}, '
+                        '"y": {"z": {}}}'
+                    ),
+                ),
+                ("time", "{}"),
+            ],
+        ),
+    ),
+    "function gemma": (
+        "hermes",
+        ("<start_function_call>call:get_weather{city:<escape>Paris<escape>}<end_function_call>"),
+        ("", [PARIS]),
+    ),
+    "command r+": (
+        "hermes",
+        (
+            'Plan: look.\nAction: ```json\n[\n    {\n        "tool_name": "get_weather",\n'
+            '        "parameters": {"city": "``` Paris"}\n    }\n]\n```'
+        ),
+        ("Plan: look.", [("get_weather", '{"city": "``` Paris"}')]),
+    ),
+    "command r+, on a new line": (
+        "hermes",
+        'Action:\n```json\n[{"tool_name": "time", "parameters": {}}]\n```',
+        ("", [("time", "{}")]),
+    ),
+    "solar": (
+        "hermes",
+        (
+            "<|tool_call:begin|>c1<|tool_call:name|>get_weather<|tool_call:args|>"
+            '{"city": "Paris"}<|tool_call:end|>'
+        ),
+        ("", [PARIS]),
+    ),
+    "gpt-oss": (
+        "harmony",
+        (
+            "<|channel|>analysis<|message|>Look.<|end|><|start|>assistant<|channel|>commentary "
+            'to=functions.get_weather <|constrain|>json<|message|>{"city": "Paris"}<|call|>'
+        ),
+        ("<|channel|>analysis<|message|>Look.<|end|>", [PARIS]),
+    ),
+    "gpt-oss, two, one without arguments": (
+        "harmony",
+        (
+            ' to=functions.get_weather<|channel|>commentary json<|message|>{"city": "Paris"}<|end|>'
+            "<|start|>assistant<|channel|>commentary to=functions.time<|message|><|call|>"
+            "<|start|>assistant<|channel|>final<|message|>Done."
+        ),
+        (
+            "<|start|>assistant<|channel|>final<|message|>Done.",
+            [PARIS, ("time", "{}")],
+        ),
+    ),
     "OpenAI's own shape": (
         "hermes",
         '{"tool_calls": [{"function": {"name": "get_weather", "arguments": {"city": "Paris"}}}]}',
@@ -294,6 +395,33 @@ def test_calls(family: Family, text: str, expected: Answer) -> None:
 
 
 CONTENT: tuple[tuple[Family, str], ...] = (
+    ("hermes", "[time("),
+    ("hermes", "[time()] is a list"),
+    ("hermes", "[other()]"),
+    ("hermes", "[time(1)]"),
+    ("hermes", "[time(a=b)]"),
+    ("hermes", "[time(a=1e999)]"),
+    ("hermes", "[time(a='b)]"),
+    ("hermes", "[time() time()]"),
+    ("hermes", "[time(a=" + "[" * 100 + "]" * 100 + ")]"),
+    ("hermes", "<|tool_call_start|>[other()]<|tool_call_end|>"),
+    ("hermes", "<|tool_call>call:other{}<tool_call|>"),
+    ("hermes", "<|tool_call>call:time{a:b}<tool_call|>"),
+    ("hermes", '<|tool_call>call:time{a:<|"|>b}<tool_call|>'),
+    ("hermes", "<|tool_call>call:time{a}<tool_call|> and so on"),
+    ("hermes", "Action: ```json\n{}\n``` and so on"),
+    ("hermes", "Action: walk."),
+    ("hermes", "<|tool_call:begin|>time<|tool_call:end|>"),
+    ("harmony", "Hello, world.\n"),
+    ("harmony", "to be<|end|> or not<|end|>"),
+    ("harmony", "<|end|>"),
+    ("harmony", " \n"),
+    ("harmony", "<|channel|>final<|message|>Yes.<|end|>\n"),
+    ("harmony", "<|channel|>analysis<|message|>So<|end|><|start|>assistant<|chan"),
+    ("harmony", "<|channel|>commentary to=functions.other<|message|>{}<|call|>"),
+    ("harmony", "<|channel|>commentary to=functions.time<|message|>{<|call|>"),
+    ("harmony", "<|channel|>commentary to=functions.time<|message|>[]"),
+    ("harmony", "<|start|>" + "x" * 600 + "<|start|>"),
     ("hermes", "Hello, world.\n"),
     ("hermes", "  \n"),
     ("hermes", "a < b and <tool"),
