@@ -144,18 +144,15 @@ class CachedSequence:
 
         Returns:
             False where the memory cannot cut a copy there (a recurrent state, a sliding window that
-            has moved on): this sequence is empty then.
+            has moved on): this sequence is empty then, or as it was.
         """
-        self.clear()
         source.settle()
-        if source._unsure or source._foreign:
+        if source._unsure or source._foreign or not source._window_reaches(length):
             return False
+        self.clear()
         self._unsure = True
         self._context.copy(source._seq_id, self._seq_id)
-        cut = length < len(source._tokens)
-        if (cut and not self._context.remove(self._seq_id, length)) or not self._window_reaches(
-            length
-        ):
+        if length < len(source._tokens) and not self._context.remove(self._seq_id, length):
             self.clear()
             return False
         self._tokens = source._tokens[:length]

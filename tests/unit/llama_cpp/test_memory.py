@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from llama_cpp import Llama, LlamaRAMCache, SamplingParams, ValidationError
+from llama_cpp._engine import CachedSequence
 from llama_cpp.llama_speculative import LlamaPromptLookupDecoding
+from llama_cpp.pool import LlamaPool
 from tests.tiny.memory import TinyMemory
 
 if TYPE_CHECKING:
@@ -354,3 +357,79 @@ def test_embeddings_depend_on_all_that_is_remembered(
     assert apart[0] == apart[2] != apart[1]
     np.testing.assert_allclose(llm.embed(texts), apart, atol=1e-5)
     assert answer(llm, "<up> the") == expected(model, "<up> the")
+
+
+@WINDOWS
+def test_a_copy_where_the_window_has_moved_on(
+    load: Callable[..., Llama], model: TinyMemory
+) -> None:
+    """It is refused, and what was there stays: it may be of use."""
+    llm = load(model, False, n_seq_max=2, kv_unified=True)
+    assert llm._engine is not None
+    context = llm._engine.context
+    source, target = llm._engine.sequence, CachedSequence(context, 1)
+    long = model.encode("<up>" + "." * 700)
+    llm.eval(long)
+    batch = context.batch()
+    batch.add_run(long[:40], 0, 1, output=True)
+    target.begin()
+    context.decode(batch)
+    target.extend(long[:40])
+    assert context.first_position(0) > 100
+    assert not target.copy_prefix(source, 100)
+    assert target.tokens == long[:40]
+    assert target.copy_prefix(source, len(long))
+    assert target.tokens == long
+    assert target.keep_prefix([*long[:690], 5, 5]) == 690
+
+
+# -- many at once ----------------------------------------------------------------------------------
+
+BEGINNINGS = (
+    "<up>" + STORY * 6,
+    "<up>" + STORY * 6 + "<up><up><down> the" + STORY * 3,
+    "<down>" + "." * 90 + "<up><up><up> and",
+)
+REQUESTS = [
+    (beginning + middle, n)
+    for n in (1, 30, 60)
+    for beginning in BEGINNINGS
+    for middle in ("", STORY, "<up><up><up> the", "." * 60 + "<down>" * 6 + STORY)
+]
+
+
+@pytest.mark.parametrize(
+    ("kv_size", "put_back"), [(None, False), (512, True)], ids=["apart", "unified"]
+)
+@KINDS
+def test_pool(
+    load: Callable[..., Llama],
+    model: TinyMemory,
+    swa_full: bool,
+    kv_size: int | None,
+    put_back: bool,
+) -> None:
+    path = load(model, swa_full).model_path
+    sampling = SamplingParams(temperature=0)
+
+    async def left_early(pool: LlamaPool, prompt: str) -> None:
+        async for _ in await pool.generate(prompt, 60, sampling, stream=True):
+            break
+
+    async def main() -> None:
+        sizes = {"n_ctx": 512, "n_batch": 64, "n_ubatch": 8, "prompt_part": 32}
+        pool = LlamaPool(
+            path, 4, kv_size=kv_size, swa_full=swa_full, n_threads=1, n_threads_batch=1, **sizes
+        )
+        async with pool:
+            whole = [pool.generate(prompt, n, sampling) for prompt, n in REQUESTS]
+            early = [left_early(pool, prompt) for prompt, _ in REQUESTS[::5]]
+            found = await asyncio.gather(*whole[::2], *early, *whole[1::2])
+            found = [text for text in found if text is not None]
+            stats = pool.stats()
+        wanted = [expected(model, prompt, n) for prompt, n in REQUESTS]
+        assert found == [*wanted[::2], *wanted[1::2]]
+        # a recurrent state takes no more room when it is longer
+        assert bool(stats.put_back) == (put_back and model != MAMBA)
+
+    asyncio.run(asyncio.wait_for(main(), 60))
