@@ -260,6 +260,22 @@ def test_after_what_is_in_memory(
 
 
 @KINDS
+def test_positions_are_not_moved_before_the_beginning(
+    load: Callable[..., Llama], model: TinyMemory, swa_full: bool
+) -> None:
+    llm = load(model, swa_full)
+    llm.eval(model.encode("<up> the"))
+    if model == MAMBA:
+        # a recurrent state has the position of its last token alone
+        llm._ctx.kv_cache_seq_shift(0, -1, -1, -2)
+    else:
+        refused = "^(shift is -2, and position 0 would be neg|this model's memory cannot be shift)"
+        with pytest.raises(ValidationError, match=refused):
+            llm._ctx.kv_cache_seq_shift(0, -1, -1, -2)
+    assert answer(llm, "<up> the") == expected(model, "<up> the")
+
+
+@KINDS
 def test_tokens_that_are_sent(
     load: Callable[..., Llama], model: TinyMemory, swa_full: bool
 ) -> None:
@@ -417,7 +433,7 @@ def test_pool(
             break
 
     async def main() -> None:
-        sizes = {"n_ctx": 512, "n_batch": 64, "n_ubatch": 8, "prompt_part": 32}
+        sizes: dict[str, Any] = {"n_ctx": 512, "n_batch": 64, "n_ubatch": 8, "prompt_part": 32}
         pool = LlamaPool(
             path, 4, kv_size=kv_size, swa_full=swa_full, n_threads=1, n_threads_batch=1, **sizes
         )
