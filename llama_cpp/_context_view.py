@@ -216,6 +216,9 @@ class LlamaContext:
             if not self._lib.llama_memory_can_shift(memory):
                 raise ValidationError("this model's memory cannot be shifted")
             first = self._lib.llama_memory_seq_pos_min(memory, seq_id)
+            if self._core.model.hybrid:
+                # it says where the recurrent layers are; those with attention begin before that
+                first = 0
             if max(p0, first, 0) + shift < 0:
                 raise ValidationError(
                     f"shift is {shift}, and position {max(p0, first, 0)} would be negative"

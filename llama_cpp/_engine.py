@@ -75,6 +75,8 @@ class CachedSequence:
         # True while the context may know other tokens than this mirror: from before a decode until
         # it is noted, so that an exception or Ctrl-C at any point in between is seen here.
         self._unsure = False
+        # True from a change that the application made in the memory itself, until it is empty
+        self._foreign = False
 
     @property
     def tokens(self) -> Sequence[int]:
@@ -93,7 +95,7 @@ class CachedSequence:
         self._media = {}
         self._ahead = []
         self._context.remove(self._seq_id, 0)
-        self._unsure = False
+        self._unsure = self._foreign = False
 
     def settle(self) -> None:
         """Forget drafted tokens that were not confirmed."""
@@ -117,7 +119,7 @@ class CachedSequence:
             media: the prompt's images and audio by position; None takes those in memory for its own.
         """
         self.settle()
-        if self._unsure:
+        if self._unsure or self._foreign:
             self.clear()
         cached = self._tokens
         shared = self._before_other_media(shared_length(cached, prompt[:-1]), media)
@@ -142,18 +144,15 @@ class CachedSequence:
 
         Returns:
             False where the memory cannot cut a copy there (a recurrent state, a sliding window that
-            has moved on): this sequence is empty then.
+            has moved on): this sequence is empty then, or as it was.
         """
-        self.clear()
         source.settle()
-        if source._unsure:
+        if source._unsure or source._foreign or not source._window_reaches(length):
             return False
+        self.clear()
         self._unsure = True
         self._context.copy(source._seq_id, self._seq_id)
-        cut = length < len(source._tokens)
-        if (cut and not self._context.remove(self._seq_id, length)) or not self._window_reaches(
-            length
-        ):
+        if length < len(source._tokens) and not self._context.remove(self._seq_id, length):
             self.clear()
             return False
         self._tokens = source._tokens[:length]
@@ -164,6 +163,10 @@ class CachedSequence:
     def begin(self) -> None:
         """Note that tokens of this sequence are about to be computed."""
         self._unsure = True
+
+    def distrust(self) -> None:
+        """Note that the memory was changed by others: all of it is to be computed again."""
+        self._foreign = True
 
     def extend(self, tokens: Sequence[int]) -> None:
         """Note that ``tokens`` were computed."""
@@ -190,7 +193,7 @@ class CachedSequence:
     def settled(self) -> tuple[list[int], dict[int, MediaSpan]]:
         """Return the tokens in memory, and the media among them by position; nothing is unsure then."""
         self.settle()
-        if self._unsure:
+        if self._unsure or self._foreign:
             self.clear()
         return list(self._tokens), dict(self._media)
 
@@ -199,7 +202,7 @@ class CachedSequence:
         self._tokens = list(tokens)
         self._media = dict(media)
         self._ahead = []
-        self._unsure = False
+        self._unsure = self._foreign = False
 
     def _before_other_media(self, shared: int, media: Mapping[int, MediaSpan] | None) -> int:
         """Return where sharing ends: never within media, nor behind media that only look alike."""
@@ -213,7 +216,10 @@ class CachedSequence:
     def _window_reaches(self, position: int) -> bool:
         """Whether a sliding attention window at ``position`` finds all its tokens in memory."""
         window = self._context.model.n_swa
-        return not window or self._context.first_position(self._seq_id) <= max(0, position - window)
+        if not window or not position:
+            return True
+        # -1 where the layers with a window have nothing left, though the others may
+        return 0 <= self._context.first_position(self._seq_id) <= max(0, position - window)
 
 
 def shared_length(left: Sequence[int], right: Sequence[int]) -> int:

@@ -117,7 +117,7 @@ def context_view(self: Llama) -> LlamaContext:
         from llama_cpp._internals import LlamaContext  # noqa: PLC0415 - few need it
 
         self._views.context = LlamaContext.view(
-            engine.context, model_view(self), verbose=self.verbose, changed=engine.sequence.begin
+            engine.context, model_view(self), verbose=self.verbose, changed=engine.sequence.distrust
         )
     return self._views.context
 
