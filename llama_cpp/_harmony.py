@@ -7,9 +7,10 @@ import re
 from typing import TYPE_CHECKING, Any, Literal
 
 from llama_cpp._delta import Delta, begin_of
+from llama_cpp._errors import ValidationError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 MARKS = (
     "<|start|>", "<|channel|>", "<|constrain|>", "<|message|>", "<|end|>", "<|call|>", "<|return|>",
@@ -23,6 +24,34 @@ _RECIPIENT = re.compile(r"(?:^|\s)to=([^\s<]+)")
 _CHANNEL = re.compile(r"<\|channel\|>\s*(\w+)")
 
 Kind = Literal["call", "content", "reasoning", "verbatim"]
+
+
+def apart(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return messages as gpt-oss's template takes them: thoughts of earlier answers in "thinking".
+
+    It refuses content with channels, and content beside thoughts where there are calls.
+    """
+    told = []
+    for message in messages:
+        said = dict(message)
+        told.append(said)
+        if said["role"] != "assistant":
+            continue
+        reasoning = said.pop("reasoning_content", None)
+        thinking = said.get("thinking") or reasoning or ""
+        if not isinstance(thinking, str):
+            raise ValidationError(f"an assistant's thinking is {thinking!r}; it must be text")
+        if "<|channel|>" in said["content"]:
+            reader = HarmonyReader({}, split=True)
+            deltas = [*reader.push(said["content"]), *reader.flush()]
+            thinking = thinking or "".join(delta.reasoning for delta in deltas)
+            said["content"] = "".join(delta.content for delta in deltas)
+        if thinking and said.get("tool_calls"):
+            thinking = "\n".join(text for text in (thinking, said["content"]) if text)
+            said["content"] = ""
+        if thinking:
+            said["thinking"] = thinking
+    return told
 
 
 class HarmonyReader:

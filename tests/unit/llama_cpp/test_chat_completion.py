@@ -555,3 +555,41 @@ def test_thoughts_that_the_template_begins(tmp_path: Path) -> None:
             reasoning_content=True,
         )  # fmt: skip
         assert answer["choices"][0]["message"] == {"role": "assistant", "content": "1"}
+
+
+IN_PARTS = (
+    "{{ bos_token }}{% for message in messages %}{{ message.role }}: "
+    "{% for part in message.content %}{{ part.text }}{% endfor %}{{ '\\n' }}{% endfor %}assistant:"
+)
+
+
+@pytest.mark.parametrize(
+    "template", [IN_PARTS, IN_PARTS.replace("message.content", "message.content[:1]")]
+)
+def test_a_template_that_reads_parts(chatting: Llama, template: str) -> None:
+    talk = [{"role": "system", "content": "<up>"}, *HI, {"role": "assistant", "content": None}, *HI]
+    plain = _chat.prepare(chatting, talk).prompt
+    assert plain == "<s>system: <up>\nuser: hi\nassistant: \nuser: hi\nassistant:"
+    chatting.metadata["tokenizer.chat_template"] = template
+    assert _chat.prepare(chatting, talk).prompt == plain
+    assert content(chatting, talk) == GOODBYE.replace("goodbye", "GOODBYE")
+    formatter = Jinja2ChatFormatter(template, eos_token="</s>", bos_token="<s>")
+    assert formatter(messages=talk).prompt == plain
+    assert _chat.prepare(chatting, talk, formatter=formatter).prompt == plain
+
+
+def test_a_default_that_nobody_can_change(chatting: Llama) -> None:
+    given: list[Any] = []
+
+    def handler(*, stop: Any, **options: Any) -> Any:
+        given.append(list(stop))
+        stop.append("no")
+        return {}
+
+    chatting.chat_handler = handler
+    for _ in range(2):
+        chatting.create_chat_completion(HI)
+    stops = ["yes"]
+    chatting.create_chat_completion(HI, stop=stops)
+    assert given == [[], [], ["yes"]]
+    assert stops == ["yes"]
