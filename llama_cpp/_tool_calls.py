@@ -24,7 +24,8 @@ from llama_cpp._call_syntax import (
 from llama_cpp._delta import Delta, begin_of
 from llama_cpp._harmony import MARKS as HARMONY_MARKS
 from llama_cpp._harmony import HarmonyReader
-from llama_cpp._reasoning import THOUGHTS, ReasoningReader
+from llama_cpp._reasoning import MARKS as THOUGHT_MARKS
+from llama_cpp._reasoning import ReasoningReader
 from llama_cpp._tools import Family, Tools, arguments_key
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def marks(tools: Tools, family: Family, *, reasoning: bool = False) -> frozenset
     if family == "harmony" and (reasoning or tools.choice != "none"):
         found.update(HARMONY_MARKS)
     elif reasoning:
-        found.update(mark for thoughts in THOUGHTS for mark in thoughts)
+        found.update(THOUGHT_MARKS)
     if tools.choice != "none":
         found.update(MARKS if family not in _RECIPIENTS else _RECIPIENT_MARKS)
     return frozenset(found)

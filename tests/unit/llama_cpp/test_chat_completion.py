@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+from collections.abc import Iterator
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, assert_type
 
 import pytest
 
@@ -21,6 +22,7 @@ from llama_cpp.llama_chat_format import (
     get_chat_completion_handler,
     register_chat_format,
 )
+from llama_cpp.llama_types import CreateChatCompletionResponse, CreateChatCompletionStreamResponse
 from tests.tiny.llama import TinyLlama
 from tests.tiny.vocabulary import EOS, LONG_PIECE, Vocabulary, vocabulary
 
@@ -593,3 +595,33 @@ def test_a_default_that_nobody_can_change(chatting: Llama) -> None:
     chatting.create_chat_completion(HI, stop=stops)
     assert given == [[], [], ["yes"]]
     assert stops == ["yes"]
+
+
+def test_bytes_of_tokens_that_are_no_text(chatting: Llama) -> None:
+    text = "a🙂é."
+    answer: Any = chatting.create_chat_completion(
+        HI, logprobs=True, top_logprobs=1, logits_processor=says(chatting, text)
+    )
+    assert answer["choices"][0]["message"]["content"] == text
+    tokens = answer["choices"][0]["logprobs"]["content"]
+    assert b"".join(bytes(token["bytes"]) for token in tokens) == text.encode()
+    assert tokens[1]["token"] == "bytes:\\xf0"
+    assert tokens[1]["bytes"] == [0xF0]
+
+
+def test_types(chatting: Llama) -> None:
+    whole = chatting.create_chat_completion(HI, max_tokens=1, temperature=0)
+    assert_type(whole, CreateChatCompletionResponse)
+    assert whole["choices"][0]["message"]["content"] == " g"
+    parts = chatting.create_chat_completion(HI, max_tokens=1, temperature=0, stream=True)
+    assert_type(parts, Iterator[CreateChatCompletionStreamResponse])
+    assert [part["choices"][0]["finish_reason"] for part in parts] == [None, None, "length"]
+
+
+@pytest.mark.parametrize("name", ["chatml", "chatml-function-calling", "functionary"])
+def test_thoughts_apart_whatever_the_format(chatting: Llama, name: str) -> None:
+    chatting.chat_format = name
+    assert said(chatting, "<think>Hm.</think>Yes.", reasoning_content=True) == {
+        "reasoning_content": "Hm.",
+        "content": "Yes.",
+    }

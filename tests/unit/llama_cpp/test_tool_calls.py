@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from llama_cpp._call_syntax import BLOCKS, MARKS
 from llama_cpp._delta import Delta
+from llama_cpp._harmony import MARKS as HARMONY_MARKS
 from llama_cpp._tool_calls import reader
 from llama_cpp._tools import Tools, read
 
@@ -541,3 +543,16 @@ def test_plain_answers() -> None:
     text = '<tool_call>{"name": "time"}</tool_call>'
     assert none.push(text) == [Delta(content=text)]
     assert none.push("") == none.flush() == []
+
+
+def test_whatever_comes() -> None:
+    draw = random.Random(0)
+    pieces = [
+        *sorted(MARKS), *(block.opens for block in BLOCKS), *HARMONY_MARKS, "to=functions.time",
+        "assistant", "time", "[time()]", '{"name": "time"}', "call:time{", "{}", "(", ")", "[", "]",
+        "{", "}", '"', "'", " ", "\n", "a", ",", ":", "```",
+    ]  # fmt: skip
+    for number in range(120):
+        text = "".join(draw.choices(pieces, k=draw.randint(1, 8)))
+        content, calls = answer(text, "harmony" if number % 2 else "hermes")
+        assert calls or content == text
