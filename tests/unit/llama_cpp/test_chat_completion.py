@@ -23,6 +23,7 @@ from llama_cpp.llama_chat_format import (
     register_chat_format,
 )
 from llama_cpp.llama_types import CreateChatCompletionResponse, CreateChatCompletionStreamResponse
+from llama_cpp.pool import LlamaPool
 from tests.tiny.llama import TinyLlama
 from tests.tiny.vocabulary import EOS, LONG_PIECE, Vocabulary, vocabulary
 
@@ -499,6 +500,26 @@ def test_calls_between_control_tokens(tmp_path: Path, marks: tuple[str, str], te
         # nothing can be called: control tokens are no text
         hidden = text.replace(marks[0], "").replace(marks[1], "")
         assert said(llm, text) == {"content": hidden}
+
+
+def test_calls_between_control_tokens_in_a_pool(tmp_path: Path) -> None:
+    path = tmp_path / "marking.gguf"
+    Marking("<tool_call>", "</tool_call>").write(path)
+    text = '<tool_call>{"name": "time", "arguments": {}}</tool_call>'
+    with (
+        Llama(path, n_ctx=2048, n_threads=1, n_threads_batch=1, verbose=False) as llm,
+        LlamaPool(path, 1, n_ctx=2048, n_threads=1, n_threads_batch=1) as pool,
+    ):
+        for stream in (False, True):
+            answer = pool.sync.create_chat_completion(
+                HI, tools=TIME, logits_processor=says(llm, text), stream=stream
+            )
+            choices = [part["choices"][0] for part in (answer if stream else [answer])]
+            told = [choice.get("message") or choice["delta"] for choice in choices]
+            calls = [call["function"] for each in told for call in each.get("tool_calls", ())]
+            assert calls[0]["name"] == "time"
+            assert "".join(call["arguments"] for call in calls) == "{}"
+            assert choices[-1]["finish_reason"] == "tool_calls"
 
 
 def test_control_tokens_and_log_probabilities(tmp_path: Path) -> None:

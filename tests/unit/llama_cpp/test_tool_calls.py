@@ -293,6 +293,22 @@ CALLS: dict[str, tuple[Family, str, Answer]] = {
         'I look.<|tool_call_start|>[get_weather(city="Paris")]<|tool_call_end|> Wait.',
         ("I look. Wait.", [PARIS]),
     ),
+    "LFM2, no list": (
+        "hermes",
+        "<|tool_call_start|>time()<|tool_call_end|>",
+        ("", [("time", "{}")]),
+    ),
+    "gemma 3": (
+        "hermes",
+        "I look.\n```tool_code\nprint(get_weather(city='Paris'))\n```\n",
+        ("I look.", [PARIS]),
+    ),
+    "gemma 3, not printed": ("hermes", "```tool_code\ntime()\n```", ("", [("time", "{}")])),
+    "llama 3.1, a tool of its own": (
+        "llama",
+        '<|python_tag|>get_weather.call(city="Paris")',
+        ("", [PARIS]),
+    ),
     "LFM2, JSON": (
         "hermes",
         '<|tool_call_start|>[{"name": "time", "arguments": {}}]<|tool_call_end|>',
@@ -413,6 +429,8 @@ CONTENT: tuple[tuple[Family, str], ...] = (
     ("hermes", "<|tool_call>call:time{a}<tool_call|> and so on"),
     ("hermes", "Action: ```json\n{}\n``` and so on"),
     ("hermes", "Action: walk."),
+    ("hermes", "```tool_code\nprint(1)\n```"),
+    ("llama", "<|python_tag|>print('hello')"),
     ("hermes", "<|tool_call:begin|>time<|tool_call:end|>"),
     ("harmony", "Hello, world.\n"),
     ("harmony", "to be<|end|> or not<|end|>"),
