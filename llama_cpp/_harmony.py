@@ -18,6 +18,7 @@ MARKS = (
 _MESSAGE = "<|message|>"
 # What ends a message; the last one begins the next.
 _ENDS = ("<|end|>", "<|call|>", "<|return|>", "<|start|>")
+_LONGEST_END = max(len(end) for end in _ENDS)
 _HEADS = ("<|start|>", "<|channel|>", "to=")
 _LONGEST_HEAD = 512
 _RECIPIENT = re.compile(r"(?:^|\s)to=([^\s<]+)")
@@ -69,6 +70,7 @@ class HarmonyReader:
         self._kind: Kind = "content"
         self._name = ""
         self._said: set[Kind] = set()
+        self._searched = 0  # before this no end begins
         self._part = False  # this message has said something
         self._count = 0
 
@@ -120,15 +122,18 @@ class HarmonyReader:
     def _body(self, deltas: list[Delta]) -> bool:
         """Look for the end of a message; return whether there is more to read."""
         found = min(
-            ((at, end) for end in _ENDS if (at := self._held.find(end, self._skipped)) >= 0),
+            ((at, end) for end in _ENDS if (at := self._held.find(end, self._from)) >= 0),
             default=None,
         )
         if found is None:
-            if self._kind != "call":
+            if self._kind == "call":
+                self._searched = max(0, len(self._held) - _LONGEST_END)
+            else:
                 keep = min(begin_of(self._held, end) for end in _ENDS)
                 deltas += self._text(self._held[:keep])
                 self._held = self._held[keep:]
             return False
+        self._searched = 0
         at, end = found
         body, self._held = self._held[:at], self._held[at:]
         if end != "<|start|>":
@@ -139,9 +144,9 @@ class HarmonyReader:
         return True
 
     @property
-    def _skipped(self) -> int:
-        """Where to look for ends from: a text without a header may begin with such a mark."""
-        return 1 if not self._head and not self._part else 0
+    def _from(self) -> int:
+        """Where to look for ends: a text without a header may begin with such a mark."""
+        return 1 if not self._head and not self._part else self._searched
 
     def _end(self, body: str, mark: str) -> list[Delta]:
         """End a message."""
