@@ -349,7 +349,8 @@ def _variables(
     if "tool_calls" not in source:
         conversation = _tools.calls_in_words(conversation)
     if called.choice != "none":
-        variables["tools"] = list(called.tools)
+        tools = list(called.tools)
+        variables["tools"] = _harmony.described(tools) if family == "harmony" else tools
         variables["declarations"] = _tools.declarations(called)
     return {**variables, "messages": conversation.messages}
 

@@ -55,6 +55,11 @@ def apart(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return told
 
 
+def described(tools: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return tools as gpt-oss's template takes them: it cannot do without a description."""
+    return [{**tool, "function": {"description": "", **tool["function"]}} for tool in tools]
+
+
 class HarmonyReader:
     """Reads messages: calls of tools, thoughts (the channel "analysis") and content.
 

@@ -80,6 +80,12 @@ def test_a_call_that_is_required(oss: Llama) -> None:
     assert json.loads(call["function"]["arguments"]) == {"a": 1}
 
 
+def test_a_tool_without_a_description(oss: Llama) -> None:
+    tool = {"type": "function", "function": {"name": "time"}}
+    prompt = _chat.prepare(oss, [HI], tools=[tool]).prompt
+    assert "namespace functions {\n\n// \ntype time = () => any;" in prompt
+
+
 def test_thoughts_of_earlier_answers() -> None:
     assert apart(
         [
