@@ -59,6 +59,7 @@ BLOCKS = (
     Block("<|tool_call:begin|>", "<|tool_call:end|>"),
     Block("<|tool_call>", "<tool_call|>"),
     Block("<start_function_call>", "<end_function_call>"),
+    Block("```tool_code", "```"),
     Block("Action: ```json", "```"),
     Block("Action:\n```json", "```"),
     Block("[TOOL_CALLS]", None),
@@ -80,6 +81,9 @@ MARKS = frozenset(
 
 # What stands between a name and its arguments.
 _NAME_ENDS = {"<function=": ">", "<|START_OF_FUNCTION_CALL|>": ":"}
+# Where calls may be written in Python's way without a list around them.
+_PYTHON = frozenset({"<|tool_call_start|>", "<|python_tag|>", "```tool_code"})
+_PRINTED = re.compile(r"\s*print\((.*)\)\s*", re.DOTALL)
 # What Gemma's calls have before and after a text.
 _QUOTES = {"<|tool_call>": '<|"|>', "<start_function_call>": "<escape>"}
 _SOLAR_CALL = re.compile(r"[^<]*<\|tool_call:name\|>([^<]+)<\|tool_call:args\|>", re.DOTALL)
@@ -98,7 +102,9 @@ def block_calls(body: str, opens: str, schemas: Mapping[str, Any]) -> list[Call]
         return _call(name, arguments, schemas)
     if opens == "[TOOL_CALLS]":
         parts = [bare_calls(part, schemas) for part in body.split(opens)]
-        return [call for calls in parts for call in calls] if all(parts) else []
+        return [call for part in parts for call in part] if all(parts) else []
+    if opens in _PYTHON and (calls := _python(body, schemas)):
+        return calls
     if opens in _QUOTES:
         return _written(gemma_calls(body, schemas, _QUOTES[opens]))
     if opens == "<|tool_call:begin|>":
@@ -108,7 +114,10 @@ def block_calls(body: str, opens: str, schemas: Mapping[str, Any]) -> list[Call]
         return _keyed_calls(body, schemas)
     if opens == "<function name=":
         body = f"{opens}{body}</function>"
-    body = _MARKS_WITHIN.sub("", body)
+    return _tagged_or_bare(_MARKS_WITHIN.sub("", body), schemas)
+
+
+def _tagged_or_bare(body: str, schemas: Mapping[str, Any]) -> list[Call]:
     for tagged in (_FUNCTION_TAG, _INVOKE_TAG, _NAMED_FUNCTION_TAG):
         if tagged.call.match(body) is not None:
             return _tagged_calls(body, tagged, schemas)
@@ -215,6 +224,14 @@ def _keyed_calls(body: str, schemas: Mapping[str, Any]) -> list[Call]:
             return []
         calls += [call for name, arguments in item.items() for call in _named(name, arguments)]
     return calls
+
+
+def _python(body: str, schemas: Mapping[str, Any]) -> list[Call]:
+    """Read ``f(a=1)``, Gemma 3's ``print(f(a=1))`` or Llama 3.1's ``f.call(a=1)``."""
+    printed = _PRINTED.fullmatch(body)
+    body = body if printed is None else printed[1]
+    names = {**{f"{name}.call": name for name in schemas}, **{name: name for name in schemas}}
+    return _written((names[name], arguments) for name, arguments in python_calls(body, names))
 
 
 def _written(calls: Iterable[Written]) -> list[Call]:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from llama_cpp import _chat_formats, _chat_messages, _response_format, _tools
+from llama_cpp import _chat_formats, _chat_messages, _harmony, _response_format, _tools
 from llama_cpp._chat_logprobs import chat_logprobs, joined, some
 from llama_cpp._errors import ValidationError
 from llama_cpp._reasoning import opened
@@ -264,7 +264,9 @@ def prepare(
     source = source if isinstance(source, str) else ""
     family = _tools.family_of(source)
     response = _formatted(
-        formatter, _variables(messages, called, source, template_variables), ours=bool(source)
+        formatter,
+        _variables(messages, called, source, family, template_variables),
+        ours=bool(source),
     )
     rules = _response_format.grammar_of(grammar, response_format, called, family)
     return ChatRequest(
@@ -323,7 +325,11 @@ def _formatted(formatter: Formatter, variables: Json, *, ours: bool) -> ChatForm
 
 
 def _variables(
-    messages: object, called: Tools, source: str, more: Mapping[str, object] | None
+    messages: object,
+    called: Tools,
+    source: str,
+    family: Family,
+    more: Mapping[str, object] | None,
 ) -> Json:
     """Return what a formatter is called with."""
     if not isinstance(more, (Mapping, type(None))):
@@ -334,6 +340,8 @@ def _variables(
             variables["tools"] = list(called.tools)
         return {**variables, "messages": messages}
     conversation = _chat_messages.read(messages, source=source)
+    if family == "harmony":
+        conversation = _chat_messages.Conversation(_harmony.apart(conversation.messages))
     if not _tools.knows_tools(source):
         if called.choice != "none" or any(m.get("tool_calls") for m in conversation.messages):
             conversation = _tools.in_words(conversation, called)
@@ -341,7 +349,8 @@ def _variables(
     if "tool_calls" not in source:
         conversation = _tools.calls_in_words(conversation)
     if called.choice != "none":
-        variables["tools"] = list(called.tools)
+        tools = list(called.tools)
+        variables["tools"] = _harmony.described(tools) if family == "harmony" else tools
         variables["declarations"] = _tools.declarations(called)
     return {**variables, "messages": conversation.messages}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 from llama_cpp import _chat
 from llama_cpp._errors import LlamaError
@@ -23,6 +23,117 @@ if TYPE_CHECKING:
     TypedAnswer = Union[CreateChatCompletionResponse, Iterator[CreateChatCompletionStreamResponse]]
 
 
+@overload
+def create_chat_completion(
+    self: Llama,
+    messages: Sequence[Any],
+    functions: Sequence[Any] | None = ...,
+    function_call: Any = ...,
+    tools: Sequence[Any] | None = ...,
+    tool_choice: Any = ...,
+    temperature: float = ...,
+    top_p: float = ...,
+    top_k: int = ...,
+    min_p: float = ...,
+    typical_p: float = ...,
+    stream: Literal[False] = ...,
+    stop: str | Sequence[str] | None = ...,
+    seed: int | None = ...,
+    response_format: Mapping[str, Any] | None = ...,
+    max_tokens: int | None = ...,
+    presence_penalty: float = ...,
+    frequency_penalty: float = ...,
+    repeat_penalty: float = ...,
+    tfs_z: float = ...,
+    mirostat_mode: int = ...,
+    mirostat_tau: float = ...,
+    mirostat_eta: float = ...,
+    model: str | None = ...,
+    logits_processor: Any = ...,
+    grammar: Any = ...,
+    logit_bias: Mapping[Any, float] | None = ...,
+    logprobs: bool | None = ...,
+    top_logprobs: int | None = ...,
+    *,
+    chat_template_kwargs: Mapping[str, object] | None = ...,
+    reasoning_content: bool = ...,
+) -> CreateChatCompletionResponse: ...
+
+
+@overload
+def create_chat_completion(
+    self: Llama,
+    messages: Sequence[Any],
+    functions: Sequence[Any] | None = ...,
+    function_call: Any = ...,
+    tools: Sequence[Any] | None = ...,
+    tool_choice: Any = ...,
+    temperature: float = ...,
+    top_p: float = ...,
+    top_k: int = ...,
+    min_p: float = ...,
+    typical_p: float = ...,
+    *,
+    stream: Literal[True],
+    stop: str | Sequence[str] | None = ...,
+    seed: int | None = ...,
+    response_format: Mapping[str, Any] | None = ...,
+    max_tokens: int | None = ...,
+    presence_penalty: float = ...,
+    frequency_penalty: float = ...,
+    repeat_penalty: float = ...,
+    tfs_z: float = ...,
+    mirostat_mode: int = ...,
+    mirostat_tau: float = ...,
+    mirostat_eta: float = ...,
+    model: str | None = ...,
+    logits_processor: Any = ...,
+    grammar: Any = ...,
+    logit_bias: Mapping[Any, float] | None = ...,
+    logprobs: bool | None = ...,
+    top_logprobs: int | None = ...,
+    chat_template_kwargs: Mapping[str, object] | None = ...,
+    reasoning_content: bool = ...,
+) -> Iterator[CreateChatCompletionStreamResponse]: ...
+
+
+@overload
+def create_chat_completion(
+    self: Llama,
+    messages: Sequence[Any],
+    functions: Sequence[Any] | None = ...,
+    function_call: Any = ...,
+    tools: Sequence[Any] | None = ...,
+    tool_choice: Any = ...,
+    temperature: float = ...,
+    top_p: float = ...,
+    top_k: int = ...,
+    min_p: float = ...,
+    typical_p: float = ...,
+    stream: bool = ...,
+    stop: str | Sequence[str] | None = ...,
+    seed: int | None = ...,
+    response_format: Mapping[str, Any] | None = ...,
+    max_tokens: int | None = ...,
+    presence_penalty: float = ...,
+    frequency_penalty: float = ...,
+    repeat_penalty: float = ...,
+    tfs_z: float = ...,
+    mirostat_mode: int = ...,
+    mirostat_tau: float = ...,
+    mirostat_eta: float = ...,
+    model: str | None = ...,
+    logits_processor: Any = ...,
+    grammar: Any = ...,
+    logit_bias: Mapping[Any, float] | None = ...,
+    logprobs: bool | None = ...,
+    top_logprobs: int | None = ...,
+    *,
+    chat_template_kwargs: Mapping[str, object] | None = ...,
+    reasoning_content: bool = ...,
+) -> TypedAnswer: ...
+
+
 def create_chat_completion(
     self: Llama,
     messages: Sequence[Any],
@@ -36,7 +147,7 @@ def create_chat_completion(
     min_p: float = 0.05,
     typical_p: float = 1.0,
     stream: bool = False,
-    stop: str | Sequence[str] | None = (),
+    stop: str | Sequence[str] | None = [],
     seed: int | None = None,
     response_format: Mapping[str, Any] | None = None,
     max_tokens: int | None = None,
@@ -119,7 +230,7 @@ def create_chat_completion(
         "min_p": min_p,
         "typical_p": typical_p,
         "stream": stream,
-        "stop": stop,
+        "stop": [*stop] if isinstance(stop, list) else stop,  # a handler may add to it
         "seed": seed,
         "response_format": response_format,
         "max_tokens": max_tokens,

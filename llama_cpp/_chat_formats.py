@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from llama_cpp._chat_messages import read
-from llama_cpp._chat_template import ChatTemplate, SpecialTexts, from_metadata
+from llama_cpp._chat_template import ChatTemplate, SpecialTexts, from_metadata, reads_parts
 from llama_cpp._package import package_path
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ class TemplateFormatter:
             {
                 **_DEFAULTS,
                 **variables,
-                "messages": read(messages, source=self.source).messages,
+                "messages": readable(messages, self.source),
                 "bos_token": bos,
                 "eos_token": eos,
             }
@@ -137,6 +137,20 @@ class TemplateFormatter:
             stop=[eos] if eos else [],
             added_special=bool(bos) and prompt.startswith(bos),
         )
+
+
+def readable(messages: object, source: str) -> list[dict[str, Any]]:
+    """Return checked messages as a template reads them: their content as text, or in parts.
+
+    Args:
+        messages: OpenAI's chat messages, text only.
+        source: of the template.
+
+    Raises:
+        ValidationError: something is missing or of the wrong kind; the message says which.
+    """
+    conversation = read(messages, source=source)
+    return (conversation.in_parts() if reads_parts(source) else conversation).messages
 
 
 @lru_cache(maxsize=1)

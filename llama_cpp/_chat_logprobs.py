@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -9,6 +10,8 @@ if TYPE_CHECKING:
 
     Json = dict[str, Any]
 
+# How completions spell a token that is no text by itself.
+_BYTES = re.compile(r"bytes:((?:\\x[0-9a-f]{2})+)")
 _NO_LOGPROB = -9999.0  # what OpenAI reports of a token without one, or a very unlikely one
 
 
@@ -38,9 +41,9 @@ def chat_logprobs(logprobs: Mapping[str, Any] | None, count: int | None) -> Json
 
 
 def _token(text: str, logprob: float | None) -> Json:
-    # a token that is no text by itself is spelled "bytes:\\xf0"
-    if text.startswith("bytes:\\x"):
-        data = bytes.fromhex(text[len("bytes:") :].replace("\\x", ""))
+    spelled = _BYTES.fullmatch(text)
+    if spelled is not None:
+        data = bytes.fromhex(spelled[1].replace("\\x", ""))
     else:
         data = text.encode("utf-8", "surrogatepass")
     return {

@@ -83,6 +83,12 @@ class Conversation(NamedTuple):
                 return Conversation(turns)
         return None
 
+    def in_parts(self) -> Conversation:
+        """Return the conversation with a part of text for each content."""
+        return Conversation(
+            [{**m, "content": [{"type": "text", "text": m["content"]}]} for m in self.messages]
+        )
+
     def with_system(self, text: str) -> Conversation:
         """Return the conversation with ``text`` added to what the system says first."""
         if self.messages and self.messages[0]["role"] in _SYSTEM:

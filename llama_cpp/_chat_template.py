@@ -102,6 +102,25 @@ def from_metadata(metadata: Mapping[str, str], name: str | None = None) -> str |
     return metadata.get(key)
 
 
+@lru_cache(maxsize=64)
+def reads_parts(source: str) -> bool:
+    """Return whether a template leaves out content that is text, and takes it in parts."""
+    words = "words that no template has"
+    shown = []
+    for content in (words, [{"type": "text", "text": words}]):
+        variables = {
+            "messages": [{"role": "user", "content": content}],
+            "add_generation_prompt": True,
+            "bos_token": "",
+            "eos_token": "",
+        }
+        try:
+            shown.append(words in ChatTemplate(source).render(variables))
+        except ValidationError:
+            shown.append(False)
+    return shown == [False, True]
+
+
 @lru_cache(maxsize=1)
 def _environment() -> BoundedEnvironment:
     try:

@@ -7,9 +7,10 @@ import re
 from typing import TYPE_CHECKING, Any, Literal
 
 from llama_cpp._delta import Delta, begin_of
+from llama_cpp._errors import ValidationError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 MARKS = (
     "<|start|>", "<|channel|>", "<|constrain|>", "<|message|>", "<|end|>", "<|call|>", "<|return|>",
@@ -17,12 +18,46 @@ MARKS = (
 _MESSAGE = "<|message|>"
 # What ends a message; the last one begins the next.
 _ENDS = ("<|end|>", "<|call|>", "<|return|>", "<|start|>")
+_LONGEST_END = max(len(end) for end in _ENDS)
 _HEADS = ("<|start|>", "<|channel|>", "to=")
 _LONGEST_HEAD = 512
 _RECIPIENT = re.compile(r"(?:^|\s)to=([^\s<]+)")
 _CHANNEL = re.compile(r"<\|channel\|>\s*(\w+)")
 
 Kind = Literal["call", "content", "reasoning", "verbatim"]
+
+
+def apart(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return messages as gpt-oss's template takes them: thoughts of earlier answers in "thinking".
+
+    It refuses content with channels, and content beside thoughts where there are calls.
+    """
+    told = []
+    for message in messages:
+        said = dict(message)
+        told.append(said)
+        if said["role"] != "assistant":
+            continue
+        reasoning = said.pop("reasoning_content", None)
+        thinking = said.get("thinking") or reasoning or ""
+        if not isinstance(thinking, str):
+            raise ValidationError(f"an assistant's thinking is {thinking!r}; it must be text")
+        if "<|channel|>" in said["content"]:
+            reader = HarmonyReader({}, split=True)
+            deltas = [*reader.push(said["content"]), *reader.flush()]
+            thinking = thinking or "".join(delta.reasoning for delta in deltas)
+            said["content"] = "".join(delta.content for delta in deltas)
+        if thinking and said.get("tool_calls"):
+            thinking = "\n".join(text for text in (thinking, said["content"]) if text)
+            said["content"] = ""
+        if thinking:
+            said["thinking"] = thinking
+    return told
+
+
+def described(tools: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return tools as gpt-oss's template takes them: it cannot do without a description."""
+    return [{**tool, "function": {"description": "", **tool["function"]}} for tool in tools]
 
 
 class HarmonyReader:
@@ -40,6 +75,7 @@ class HarmonyReader:
         self._kind: Kind = "content"
         self._name = ""
         self._said: set[Kind] = set()
+        self._searched = 0  # before this no end begins
         self._part = False  # this message has said something
         self._count = 0
 
@@ -91,15 +127,18 @@ class HarmonyReader:
     def _body(self, deltas: list[Delta]) -> bool:
         """Look for the end of a message; return whether there is more to read."""
         found = min(
-            ((at, end) for end in _ENDS if (at := self._held.find(end, self._skipped)) >= 0),
+            ((at, end) for end in _ENDS if (at := self._held.find(end, self._from)) >= 0),
             default=None,
         )
         if found is None:
-            if self._kind != "call":
+            if self._kind == "call":
+                self._searched = max(0, len(self._held) - _LONGEST_END)
+            else:
                 keep = min(begin_of(self._held, end) for end in _ENDS)
                 deltas += self._text(self._held[:keep])
                 self._held = self._held[keep:]
             return False
+        self._searched = 0
         at, end = found
         body, self._held = self._held[:at], self._held[at:]
         if end != "<|start|>":
@@ -110,9 +149,9 @@ class HarmonyReader:
         return True
 
     @property
-    def _skipped(self) -> int:
-        """Where to look for ends from: a text without a header may begin with such a mark."""
-        return 1 if not self._head and not self._part else 0
+    def _from(self) -> int:
+        """Where to look for ends: a text without a header may begin with such a mark."""
+        return 1 if not self._head and not self._part else self._searched
 
     def _end(self, body: str, mark: str) -> list[Delta]:
         """End a message."""

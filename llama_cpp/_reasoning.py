@@ -24,6 +24,9 @@ THOUGHTS = (
     Thoughts("<|START_THINKING|>", "<|END_THINKING|>"),
     Thoughts("<|channel>thought", "<channel|>"),
 )
+# the last of these begins with a token of its own
+MARKS = frozenset(mark for thoughts in THOUGHTS for mark in thoughts) | {"<|channel>"}
+"""Texts of tokens that thoughts are written with; a model may have them as control tokens."""
 
 
 def opened(prompt: str) -> Thoughts | None:

@@ -24,7 +24,8 @@ from llama_cpp._call_syntax import (
 from llama_cpp._delta import Delta, begin_of
 from llama_cpp._harmony import MARKS as HARMONY_MARKS
 from llama_cpp._harmony import HarmonyReader
-from llama_cpp._reasoning import THOUGHTS, ReasoningReader
+from llama_cpp._reasoning import MARKS as THOUGHT_MARKS
+from llama_cpp._reasoning import ReasoningReader
 from llama_cpp._tools import Family, Tools, arguments_key
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def marks(tools: Tools, family: Family, *, reasoning: bool = False) -> frozenset
     if family == "harmony" and (reasoning or tools.choice != "none"):
         found.update(HARMONY_MARKS)
     elif reasoning:
-        found.update(mark for thoughts in THOUGHTS for mark in thoughts)
+        found.update(THOUGHT_MARKS)
     if tools.choice != "none":
         found.update(MARKS if family not in _RECIPIENTS else _RECIPIENT_MARKS)
     return frozenset(found)
@@ -166,6 +167,12 @@ class JsonEnd:
         return text
 
 
+_TEXT = re.compile(r"\S")
+_LONGEST_MARK = max(len(block.opens) for block in BLOCKS)
+# Enough of an answer to know whether it can be calls without marks.
+_LONGEST_HEAD = 1024
+
+
 class MarkReader:
     """An answer that may have calls between marks, or that may be a call without marks.
 
@@ -177,6 +184,7 @@ class MarkReader:
         """Know which tools there are."""
         self._schemas = schemas
         self._held = ""
+        self._searched = 0  # before this no mark begins that has not been seen
         self._block: Block | None = None
         self._space = ""  # in front of the block; goes with it
         self._started = False
@@ -210,15 +218,17 @@ class MarkReader:
         block = self._block
         if block is None or block.closes is None:
             return False
-        end = self._held.find(block.closes, len(block.opens))
+        end = self._held.find(block.closes, max(self._searched, len(block.opens)))
         while end >= 0:
             body = self._held[len(block.opens) : end]
             if not self._is_open(body, block.opens):
                 end += len(block.closes)
                 whole, self._held = self._held[:end], self._held[end:]
+                self._searched = 0
                 deltas += self._read(body, whole)
                 return True
             end = self._held.find(block.closes, end + 1)
+        self._searched = len(self._held) - len(block.closes) + 1
         return False
 
     def _is_open(self, body: str, opens: str) -> bool:
@@ -230,15 +240,22 @@ class MarkReader:
     def _outside(self, deltas: list[Delta]) -> bool:
         """Look for the beginning of a block; return whether there is more to read."""
         found = min(
-            ((at, block) for block in BLOCKS if (at := self._held.find(block.opens)) >= 0),
+            (
+                (at, block)
+                for block in BLOCKS
+                if (at := self._held.find(block.opens, self._searched)) >= 0
+            ),
             default=None,
         )
         at = len(self._held) if found is None else found[0]
-        if not self._started and self._held[:at].strip() and may_be_bare(self._held, self._schemas):
-            return False
-        if found is None:
-            if not self._held.strip():
+        if _TEXT.search(self._held, 0, at) is None:
+            if found is None:
                 return False
+        elif not self._started and may_be_bare(self._held[:_LONGEST_HEAD], self._schemas):
+            self._searched = max(0, at - _LONGEST_MARK)
+            return False
+        self._searched = 0
+        if found is None:
             at = min(begin_of(self._held, block.opens) for block in BLOCKS)
         text = self._held[:at].rstrip()
         self._started = self._started or bool(text) or found is not None

@@ -373,7 +373,7 @@ class MTMDChatHandler:
     def _formatter(self, llama: Llama, conversation: VisionConversation) -> Formatter | None:
         """Return what makes prompts; None takes what the model says."""
         from llama_cpp._chat_formats import TextFormat  # noqa: PLC0415 - as above
-        from llama_cpp._chat_template import SpecialTexts  # noqa: PLC0415
+        from llama_cpp._chat_template import SpecialTexts, reads_parts  # noqa: PLC0415
 
         if self.CHAT_FORMAT is not None:
             if "image_url" in self.CHAT_FORMAT:
@@ -388,7 +388,7 @@ class MTMDChatHandler:
             )
         if self.FORMAT is None or (self.OWN_TEMPLATE_FIRST and _has_template(llama)):
             source = llama.metadata.get("tokenizer.chat_template")
-            if llama.chat_format is None and source is not None and _reads_parts(source):
+            if llama.chat_format is None and source is not None and reads_parts(source):
                 return _InParts(source, conversation, llama)
             return None
         entry = _formats()[self.FORMAT]
@@ -585,27 +585,6 @@ def _formats() -> dict[str, Json]:
 
 def _has_template(llama: Llama) -> bool:
     return llama.chat_format is not None or "tokenizer.chat_template" in llama.metadata
-
-
-@lru_cache(maxsize=16)
-def _reads_parts(source: str) -> bool:
-    """Return whether a template leaves out content that is text, and takes it in parts."""
-    from llama_cpp._chat_template import ChatTemplate  # noqa: PLC0415 - as above
-
-    words = "words that no template has"
-    shown = []
-    for content in (words, [{"type": "text", "text": words}]):
-        variables = {
-            "messages": [{"role": "user", "content": content}],
-            "add_generation_prompt": True,
-            "bos_token": "",
-            "eos_token": "",
-        }
-        try:
-            shown.append(words in ChatTemplate(source).render(variables))
-        except ValidationError:
-            shown.append(False)
-    return shown == [False, True]
 
 
 def _with_system(messages: object, text: str | None) -> object:

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from llama_cpp import _chat_formats
 from llama_cpp._chat_completion import complete
-from llama_cpp._chat_formats import ChatFormatterResponse, StopTokens, text_formats
-from llama_cpp._chat_messages import read
+from llama_cpp._chat_formats import ChatFormatterResponse, StopTokens, readable, text_formats
 from llama_cpp._chat_template import ChatTemplate
 from llama_cpp._errors import LlamaError, ValidationError
 from llama_cpp._media import MediaPolicy
@@ -402,7 +401,7 @@ class Jinja2ChatFormatter(ChatFormatter):
                 "tool_choice": tool_choice,
                 "documents": None,
                 **kwargs,
-                "messages": read(messages, source=self.template).messages,
+                "messages": readable(messages, self.template),
                 "bos_token": self.bos_token,
                 "eos_token": self.eos_token,
             }

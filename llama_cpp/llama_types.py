@@ -338,6 +338,7 @@ class ChatCompletionResponseMessage(_ResponseMessage, total=False):
 
     tool_calls: list[ChatCompletionMessageToolCall]
     function_call: ChatCompletionResponseFunctionCall
+    reasoning_content: str
 
 
 ChatCompletionMessage = ChatCompletionResponseMessage
@@ -411,6 +412,7 @@ class ChatCompletionStreamResponseDelta(TypedDict, total=False):
     content: Optional[str]
     function_call: Optional[ChatCompletionStreamResponseDeltaFunctionCall]
     tool_calls: Optional[list[ChatCompletionMessageToolCallChunk]]
+    reasoning_content: str
 
 
 class ChatCompletionStreamResponseChoice(TypedDict):

@@ -236,7 +236,7 @@ def test_the_methods_of_the_object(model_file: Path) -> None:
             assert await llm.generate_async(" morning", 2, GREEDY) == " sun"
             alone = llm.create_chat_completion(messages, max_tokens=5, temperature=0)
             whole = await llm.create_chat_completion_async(messages, max_tokens=5, temperature=0)
-            assert whole["choices"] == alone["choices"]  # type: ignore[index]
+            assert whole["choices"] == alone["choices"]
             stream = await llm.create_chat_completion_async(
                 messages, max_tokens=5, temperature=0, stream=True
             )

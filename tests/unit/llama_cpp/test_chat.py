@@ -652,6 +652,9 @@ def test_logprobs() -> None:
     }
     short: Any = _chat_logprobs.chat_logprobs(many, 2)
     assert short["content"][0]["bytes"] == [0xF0, 0x9F]
+    alike = {"tokens": ["bytes:\\xno"], "token_logprobs": [-1.0]}
+    text: Any = _chat_logprobs.chat_logprobs(alike, 0)
+    assert bytes(text["content"][0]["bytes"]) == b"bytes:\\xno"
     assert [top["token"] for top in short["content"][0]["top_logprobs"]] == ["a", "b"]
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+from collections.abc import Iterator
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, assert_type
 
 import pytest
 
@@ -21,6 +22,8 @@ from llama_cpp.llama_chat_format import (
     get_chat_completion_handler,
     register_chat_format,
 )
+from llama_cpp.llama_types import CreateChatCompletionResponse, CreateChatCompletionStreamResponse
+from llama_cpp.pool import LlamaPool
 from tests.tiny.llama import TinyLlama
 from tests.tiny.vocabulary import EOS, LONG_PIECE, Vocabulary, vocabulary
 
@@ -499,6 +502,26 @@ def test_calls_between_control_tokens(tmp_path: Path, marks: tuple[str, str], te
         assert said(llm, text) == {"content": hidden}
 
 
+def test_calls_between_control_tokens_in_a_pool(tmp_path: Path) -> None:
+    path = tmp_path / "marking.gguf"
+    Marking("<tool_call>", "</tool_call>").write(path)
+    text = '<tool_call>{"name": "time", "arguments": {}}</tool_call>'
+    with (
+        Llama(path, n_ctx=2048, n_threads=1, n_threads_batch=1, verbose=False) as llm,
+        LlamaPool(path, 1, n_ctx=2048, n_threads=1, n_threads_batch=1) as pool,
+    ):
+        for stream in (False, True):
+            answer = pool.sync.create_chat_completion(
+                HI, tools=TIME, logits_processor=says(llm, text), stream=stream
+            )
+            choices = [part["choices"][0] for part in (answer if stream else [answer])]
+            told = [choice.get("message") or choice["delta"] for choice in choices]
+            calls = [call["function"] for each in told for call in each.get("tool_calls", ())]
+            assert calls[0]["name"] == "time"
+            assert "".join(call["arguments"] for call in calls) == "{}"
+            assert choices[-1]["finish_reason"] == "tool_calls"
+
+
 def test_control_tokens_and_log_probabilities(tmp_path: Path) -> None:
     path = tmp_path / "marking.gguf"
     Marking("<|python_tag|>", "<|other|>").write(path)
@@ -555,3 +578,71 @@ def test_thoughts_that_the_template_begins(tmp_path: Path) -> None:
             reasoning_content=True,
         )  # fmt: skip
         assert answer["choices"][0]["message"] == {"role": "assistant", "content": "1"}
+
+
+IN_PARTS = (
+    "{{ bos_token }}{% for message in messages %}{{ message.role }}: "
+    "{% for part in message.content %}{{ part.text }}{% endfor %}{{ '\\n' }}{% endfor %}assistant:"
+)
+
+
+@pytest.mark.parametrize(
+    "template", [IN_PARTS, IN_PARTS.replace("message.content", "message.content[:1]")]
+)
+def test_a_template_that_reads_parts(chatting: Llama, template: str) -> None:
+    talk = [{"role": "system", "content": "<up>"}, *HI, {"role": "assistant", "content": None}, *HI]
+    plain = _chat.prepare(chatting, talk).prompt
+    assert plain == "<s>system: <up>\nuser: hi\nassistant: \nuser: hi\nassistant:"
+    chatting.metadata["tokenizer.chat_template"] = template
+    assert _chat.prepare(chatting, talk).prompt == plain
+    assert content(chatting, talk) == GOODBYE.replace("goodbye", "GOODBYE")
+    formatter = Jinja2ChatFormatter(template, eos_token="</s>", bos_token="<s>")
+    assert formatter(messages=talk).prompt == plain
+    assert _chat.prepare(chatting, talk, formatter=formatter).prompt == plain
+
+
+def test_a_default_that_nobody_can_change(chatting: Llama) -> None:
+    given: list[Any] = []
+
+    def handler(*, stop: Any, **options: Any) -> Any:
+        given.append(list(stop))
+        stop.append("no")
+        return {}
+
+    chatting.chat_handler = handler
+    for _ in range(2):
+        chatting.create_chat_completion(HI)
+    stops = ["yes"]
+    chatting.create_chat_completion(HI, stop=stops)
+    assert given == [[], [], ["yes"]]
+    assert stops == ["yes"]
+
+
+def test_bytes_of_tokens_that_are_no_text(chatting: Llama) -> None:
+    text = "a🙂é."
+    answer: Any = chatting.create_chat_completion(
+        HI, logprobs=True, top_logprobs=1, logits_processor=says(chatting, text)
+    )
+    assert answer["choices"][0]["message"]["content"] == text
+    tokens = answer["choices"][0]["logprobs"]["content"]
+    assert b"".join(bytes(token["bytes"]) for token in tokens) == text.encode()
+    assert tokens[1]["token"] == "bytes:\\xf0"
+    assert tokens[1]["bytes"] == [0xF0]
+
+
+def test_types(chatting: Llama) -> None:
+    whole = chatting.create_chat_completion(HI, max_tokens=1, temperature=0)
+    assert_type(whole, CreateChatCompletionResponse)
+    assert whole["choices"][0]["message"]["content"] == " g"
+    parts = chatting.create_chat_completion(HI, max_tokens=1, temperature=0, stream=True)
+    assert_type(parts, Iterator[CreateChatCompletionStreamResponse])
+    assert [part["choices"][0]["finish_reason"] for part in parts] == [None, None, "length"]
+
+
+@pytest.mark.parametrize("name", ["chatml", "chatml-function-calling", "functionary"])
+def test_thoughts_apart_whatever_the_format(chatting: Llama, name: str) -> None:
+    chatting.chat_format = name
+    assert said(chatting, "<think>Hm.</think>Yes.", reasoning_content=True) == {
+        "reasoning_content": "Hm.",
+        "content": "Yes.",
+    }

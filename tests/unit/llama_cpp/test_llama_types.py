@@ -34,4 +34,5 @@ def test_what_may_be_missing() -> None:
     assert llama_types.ChatCompletionResponseMessage.__optional_keys__ == {
         "tool_calls",
         "function_call",
+        "reasoning_content",
     }

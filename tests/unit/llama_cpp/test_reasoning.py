@@ -99,7 +99,10 @@ def test_what_has_to_be_seen() -> None:
     assert marks(Tools(), "hermes") == frozenset()
     assert marks(Tools(), "harmony") == frozenset()
     assert marks(TOOLS._replace(choice="required"), "hermes", reasoning=True) == frozenset()
-    assert marks(Tools(), "hermes", reasoning=True) == {mark for each in THOUGHTS for mark in each}
+    assert marks(Tools(), "hermes", reasoning=True) == {
+        *(mark for each in THOUGHTS for mark in each),
+        "<|channel>",
+    }
     assert {"<tool_call>", "</tool_call>", "[ARGS]"} < marks(TOOLS, "hermes")
     assert marks(TOOLS, "functionary-v2") == {"<|from|>", "<|recipient|>", "<|content|>"}
     assert {"<|channel|>", "<|end|>"} < marks(Tools(), "harmony", reasoning=True)

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from llama_cpp._call_syntax import BLOCKS, MARKS
 from llama_cpp._delta import Delta
+from llama_cpp._harmony import MARKS as HARMONY_MARKS
 from llama_cpp._tool_calls import reader
 from llama_cpp._tools import Tools, read
 
@@ -291,6 +293,22 @@ CALLS: dict[str, tuple[Family, str, Answer]] = {
         'I look.<|tool_call_start|>[get_weather(city="Paris")]<|tool_call_end|> Wait.',
         ("I look. Wait.", [PARIS]),
     ),
+    "LFM2, no list": (
+        "hermes",
+        "<|tool_call_start|>time()<|tool_call_end|>",
+        ("", [("time", "{}")]),
+    ),
+    "gemma 3": (
+        "hermes",
+        "I look.\n```tool_code\nprint(get_weather(city='Paris'))\n```\n",
+        ("I look.", [PARIS]),
+    ),
+    "gemma 3, not printed": ("hermes", "```tool_code\ntime()\n```", ("", [("time", "{}")])),
+    "llama 3.1, a tool of its own": (
+        "llama",
+        '<|python_tag|>get_weather.call(city="Paris")',
+        ("", [PARIS]),
+    ),
     "LFM2, JSON": (
         "hermes",
         '<|tool_call_start|>[{"name": "time", "arguments": {}}]<|tool_call_end|>',
@@ -411,6 +429,8 @@ CONTENT: tuple[tuple[Family, str], ...] = (
     ("hermes", "<|tool_call>call:time{a}<tool_call|> and so on"),
     ("hermes", "Action: ```json\n{}\n``` and so on"),
     ("hermes", "Action: walk."),
+    ("hermes", "```tool_code\nprint(1)\n```"),
+    ("llama", "<|python_tag|>print('hello')"),
     ("hermes", "<|tool_call:begin|>time<|tool_call:end|>"),
     ("harmony", "Hello, world.\n"),
     ("harmony", "to be<|end|> or not<|end|>"),
@@ -541,3 +561,16 @@ def test_plain_answers() -> None:
     text = '<tool_call>{"name": "time"}</tool_call>'
     assert none.push(text) == [Delta(content=text)]
     assert none.push("") == none.flush() == []
+
+
+def test_whatever_comes() -> None:
+    draw = random.Random(0)
+    pieces = [
+        *sorted(MARKS), *(block.opens for block in BLOCKS), *HARMONY_MARKS, "to=functions.time",
+        "assistant", "time", "[time()]", '{"name": "time"}', "call:time{", "{}", "(", ")", "[", "]",
+        "{", "}", '"', "'", " ", "\n", "a", ",", ":", "```",
+    ]  # fmt: skip
+    for number in range(120):
+        text = "".join(draw.choices(pieces, k=draw.randint(1, 8)))
+        content, calls = answer(text, "harmony" if number % 2 else "hermes")
+        assert calls or content == text

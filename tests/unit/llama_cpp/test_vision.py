@@ -505,6 +505,29 @@ def test_a_file_whose_template_reads_parts_alone(vision: Path, tmp_path: Path) -
         assert answer(llm, message) == UPPER
 
 
+def test_thoughts_and_calls(llm: Llama) -> None:
+    said = '<think>So.</think>Look. <tool_call>{"name": "time", "arguments": {}}</tool_call>'
+    tokens = [*llm.tokenize(said.encode(), add_bos=False), llm.token_eos()]
+    starts: list[int] = []
+
+    def force(input_ids: Any, scores: Any) -> Any:
+        starts.append(len(input_ids))
+        forced = scores * 0 - 1e9
+        forced[tokens[len(input_ids) - starts[0]]] = 0
+        return forced
+
+    made: Any = llm.create_chat_completion(
+        [user(text("see "), image(data_url(RED)))],
+        tools=[{"type": "function", "function": {"name": "time"}}],
+        reasoning_content=True,
+        logits_processor=force,
+    )
+    message = made["choices"][0]["message"]
+    assert (message["reasoning_content"], message["content"]) == ("So.", "Look.")
+    (call,) = message["tool_calls"]
+    assert call["function"] == {"name": "time", "arguments": "{}"}
+
+
 def test_too_many_files(vision: Path) -> None:
     handler = handler_of(vision, "gemma3", media=MediaPolicy(max_files=2))
     with loaded(vision, "gemma3", handler) as llm, pytest.raises(ValidationError) as caught:
