@@ -137,7 +137,9 @@ def tests(session: nox.Session) -> None:
     """Build the CPU wheel (seconds where the compiler cache is warm), then test everything."""
     install(session, "tests")
     session.run("python", "-m", "ci", "build", "--backend", "cpu")
-    session.run("python", "-m", "pytest", "--numprocesses", "auto", *session.posargs)
+    session.run(
+        "python", "-m", "pytest", "--numprocesses", "auto", "--dist", "worksteal", *session.posargs
+    )
 
 
 @nox.session
