@@ -11,9 +11,13 @@ import venv
 import zipfile
 from pathlib import Path
 
+from packaging.requirements import Requirement
+
 from ci.compiler import choose_compiler
 from ci.host import host_platform
+from ci.project import requirements
 from ci.table import load_table
+from tests.wheels import write_wheel
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -67,12 +71,18 @@ def build_environment(folder: Path) -> dict[str, str]:
 
 
 def download_build_requirements(folder: Path) -> Path:
-    """Download what a build in isolation installs, so that the builds themselves are offline."""
+    """Download what a build in isolation installs, so that the builds themselves are offline.
+
+    Beside it lie stand-ins of what the package requires: that is not what is under test here.
+    """
     subprocess.run(
         [sys.executable, "-m", "pip", "download", "-q", "--only-binary", ":all:", "-d", str(folder),
          "scikit-build-core==1.1.2"],
         check=True,
     )  # fmt: skip
+    for requirement in requirements():
+        project = Requirement(requirement).name
+        write_wheel(folder, project=project, version="99", platform="any")
     return folder
 
 

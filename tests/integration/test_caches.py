@@ -16,9 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from packaging.requirements import Requirement
 
-from ci.project import requirements
 from tests.installers.environments import PDM, POETRY, Installer, program, provided
 from tests.sources import (
     ROOT,
@@ -29,7 +27,6 @@ from tests.sources import (
     recorded,
     write_prebuilt,
 )
-from tests.wheels import write_wheel
 
 pytestmark = [pytest.mark.build, pytest.mark.network]
 
@@ -49,9 +46,6 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = download_build_requirements(tmp_path_factory.mktemp("shelf"))
     command = ["-m", "build", "--sdist", "--no-isolation", "--outdir", str(folder), str(ROOT)]
     subprocess.run([sys.executable, *command], check=True, capture_output=True)
-    for requirement in requirements():
-        project = Requirement(requirement).name
-        write_wheel(folder, project=project, version="99", platform="any")
     return folder
 
 

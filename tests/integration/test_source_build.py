@@ -126,7 +126,7 @@ def test_a_prebuilt_llama_cpp_is_wrapped(libraries: Path, tiny: Path, tmp_path: 
         assert all(name.endswith(".so") for name in shipped)
         assert json.loads(archive.read("llama_cpp/_build_info.json"))["prebuilt"] is True
     venv.create(tmp_path / "env", with_pip=False)
-    run(sys.executable, "-m", "pip", "--python", tmp_path / "env", "install", "--no-index", wheel,
+    run(sys.executable, "-m", "pip", "--python", tmp_path / "env", "install", "--no-index", "--no-deps", wheel,
         cwd=tmp_path)  # fmt: skip
     text = run(tmp_path / "env/bin/python", "-I", "-c",
                "import llama_cpp; print(llama_cpp.Llama(r'" + str(tiny / "llama-f32.gguf") + "',"
