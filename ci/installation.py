@@ -107,11 +107,8 @@ def install(
     pip = _pip(python)
     env = {**CLEAN, "PIP_FIND_LINKS": ""}
     command = [*pip, "install", "-q", "--only-binary", ":all:"]
-    if not dependencies.declared:
-        # what the wheel needs to run is in the wheel
-        command += ["--no-index", "--no-cache-dir"]
-        env |= _NO_OTHER_INDEX
-    elif not dependencies.installed:
+    if not dependencies.declared or not dependencies.installed:
+        # what the wheel needs to compute is in the wheel
         command += ["--no-index", "--no-cache-dir", "--no-deps"]
         env |= _NO_OTHER_INDEX
     elif index is not None:

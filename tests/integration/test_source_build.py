@@ -475,7 +475,7 @@ def test_pip_wheel_saves_the_build(
     run(*PIP, "--python", target, "wheel", "--no-cache-dir", "--no-index", "--find-links", requirements,
         "-w", tmp_path / "wheels", f"-Ccmake.define.LLAMA_CPP_PREBUILT={finished}",
         "-Ccmake.define.GGML_LTO=on", checkout, cwd=tmp_path, env=environment)  # fmt: skip
-    (wheel,) = (tmp_path / "wheels").iterdir()
+    (wheel,) = (tmp_path / "wheels").glob("llama_cpp_python-*")
     assert wheel.name == "llama_cpp_python-0.3.100+mine-py3-none-linux_x86_64.whl"
     assert recorded(wheel)["GGML_LTO"] == "on"
 
