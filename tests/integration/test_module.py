@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from ci.check import check
+from ci.project import requirements
 from ci.smoke import report_path
 from ci.table import load_table
 from ci.wheel import Wheel, read_wheel
@@ -118,6 +119,7 @@ def test_cuda_without_a_driver_computes_on_the_cpu_and_ends_well(
 
 def test_cuda_asks_for_its_runtime_and_was_loaded_with_it(cuda: Wheel) -> None:
     assert cuda.metadata.get_all("Requires-Dist") == [
+        *requirements(),
         "nvidia-cublas<14,>=13.0",
         "nvidia-cuda-runtime<14,>=13.0",
     ]
