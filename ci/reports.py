@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from ci import project
 from ci.check import target_of
 from ci.errors import SmokeError, ToolchainError, UsageError, WheelError
 from ci.evidence import (
@@ -212,7 +213,7 @@ def _smoke_proofs(path: Path, table: Table, pin: Pin) -> tuple[Target, list[Proo
         without_device=without_device,
         without_runtime=not runtime
         and needs is not None
-        and bool(needs.declared)
+        and bool(set(needs.declared) - set(project.requirements()))
         and not needs.installed,
         runtime=runtime,
     )

@@ -248,6 +248,7 @@ def test_a_smoke_test_outside_of_git_has_the_commit_of_the_build(tmp_path: Path)
         pytest.param([], True, False, id="needs-none"),
         pytest.param(["nvidia-cublas"], True, False, id="installed"),
         pytest.param(["nvidia-cublas"], False, True, id="left-out"),
+        pytest.param(["jinja2>=3.1", "numpy>=1.21"], False, False, id="no-runtime"),
     ],
 )
 def test_a_runtime_that_was_left_out_is_told(
