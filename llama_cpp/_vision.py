@@ -308,9 +308,10 @@ class MTMDChatHandler:
 
         Raises:
             LlamaError: the package huggingface_hub is not installed.
-            ValidationError: no file matches, or several do.
+            ValidationError: no file fits, or several.
+            ModelLoadError: the hub does not give the file.
         """
-        from llama_cpp._hub_file import download  # noqa: PLC0415 - for who downloads
+        from llama_cpp._hub import download  # noqa: PLC0415 - for who downloads
 
         del local_dir_use_symlinks
         path = download(

@@ -14,6 +14,7 @@ from llama_cpp._chat_completion import complete
 from llama_cpp._chat_formats import ChatFormatterResponse, StopTokens, readable, text_formats
 from llama_cpp._chat_template import ChatTemplate
 from llama_cpp._errors import LlamaError, ValidationError
+from llama_cpp._log import suppress_stdout_stderr
 from llama_cpp._media import MediaPolicy
 from llama_cpp._vision import (
     Gemma4ChatHandler,
@@ -32,7 +33,6 @@ from llama_cpp._vision import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-    from types import TracebackType
     from typing import Union
 
     from llama_cpp.llama import Llama
@@ -664,27 +664,3 @@ def chatml_function_calling(
 ) -> Answer:
     """Answer in ChatML with the tools described in words; parameters as of ``create_chat_completion``."""
     return _answer("chatml", dict(locals()))
-
-
-class suppress_stdout_stderr:  # noqa: N801 - the compatible name
-    """A context manager that does nothing.
-
-    llama.cpp's messages go to the logger ``llama_cpp``: nothing has to be suppressed, and the
-    process's file descriptors, which other threads write to as well, stay as they are.
-    """
-
-    def __init__(self, disable: bool = True) -> None:
-        """Accept the compatible parameter."""
-        self.disable = disable
-
-    def __enter__(self) -> suppress_stdout_stderr:  # noqa: PYI034 - Python 3.9 has no Self
-        """Return itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Let exceptions pass."""

@@ -249,3 +249,35 @@ def test_what_is_not_there(
     done = run(python, LOAD.format(name), hub[1], tmp_path)
     assert done.returncode == 1
     assert message in done.stderr
+
+
+def test_a_projector(python: Path, hub: tuple[Hub, str], vision: Path, tmp_path: Path) -> None:
+    state, endpoint = hub
+    data = (vision / "mmproj-gemma3-f32.gguf").read_bytes()
+    state.files |= {"mmproj-a-f16.gguf": data, "b/mmproj-a-q8_0.gguf": data}
+    code = (
+        "from llama_cpp import ModelLoadError, ValidationError\n"
+        "from llama_cpp._vision import MoondreamChatHandler as H\n"
+        f"handler = H.from_pretrained({REPO_ID!r}, 'mmproj*f16.gguf', local_dir='here', verbose=False)\n"
+        "print(type(handler).__name__, handler.verbose, handler.clip_model_path)\n"
+        f"print(H.from_pretrained({REPO_ID!r}, 'b/mmproj-a-q8_0.gguf', cache_dir='there').verbose)\n"
+        "for name in (None, 'c.gguf'):\n"
+        "    try:\n"
+        f"        H.from_pretrained({REPO_ID!r}, name)\n"
+        "    except (ModelLoadError, ValidationError) as error:\n"
+        "        print(str(error).partition('\\n')[0])\n"
+    )
+    done = run(python, f"import os; os.chdir({str(tmp_path)!r})\n{code}", endpoint, tmp_path)
+    lines = done.stdout.splitlines()
+    assert lines[:3] == [
+        f"MoondreamChatHandler False {tmp_path / 'here/mmproj-a-f16.gguf'}",
+        "True",
+        (
+            f"2 models of {REPO_ID} fit '*mmproj*.gguf': b/mmproj-a-q8_0.gguf, mmproj-a-f16.gguf; "
+            "name one of them"
+        ),
+    ], done.stderr
+    assert lines[3].startswith(f"the Hugging Face hub did not give c.gguf of {REPO_ID}: ")
+    assert len(lines) == 4
+    assert (tmp_path / "here/mmproj-a-f16.gguf").read_bytes() == data
+    assert list((tmp_path / "there").rglob("mmproj-a-q8_0.gguf"))

@@ -7,7 +7,8 @@ import importlib.util
 import pytest
 
 from llama_cpp import Llama, LlamaError, ValidationError
-from llama_cpp._pretrained import choose, fitting
+from llama_cpp._hub import choose, fitting
+from llama_cpp.llama_chat_format import MTMDChatHandler
 
 FILES = [
     ".gitattributes",
@@ -76,9 +77,10 @@ def test_additional_files() -> None:
 @pytest.mark.skipif(
     importlib.util.find_spec("huggingface_hub") is not None, reason="huggingface_hub is installed"
 )
-def test_without_the_hubs_package() -> None:
+@pytest.mark.parametrize("kind", [Llama, MTMDChatHandler])
+def test_without_the_hubs_package(kind: type[Llama | MTMDChatHandler]) -> None:
     with pytest.raises(LlamaError) as caught:
-        Llama.from_pretrained("a/b", "*.gguf")
+        kind.from_pretrained("a/b", "*.gguf")
     assert str(caught.value) == (
         "from_pretrained() needs huggingface_hub (0.25 or newer): "
         "`pip install --upgrade huggingface_hub`"
