@@ -48,8 +48,9 @@ def plan_dependencies(wheel: Wheel, target: Target) -> Dependencies:
     """Decide whether a wheel's dependencies are installed with it.
 
     The models compute without what every wheel of the package requires: templates of chats and arrays
-    are for who asks for them. A GPU's runtime is some hundred megabytes per interpreter, and without the driver nothing can
-    come of it: then they are left out, and the wheel must compute on the CPU without them.
+    are for who asks for them. A GPU's runtime is some hundred megabytes per interpreter, and without the
+    driver nothing can come of it: then they are left out, and the wheel must compute on the CPU without
+    them.
     """
     declared = tuple(
         text
