@@ -66,6 +66,8 @@ def test_the_report_is_bound_to_the_wheel(
     checks = {each["name"]: each["detail"] for each in result["checks"]}
     assert {"import", "greedy tokens", "embeddings"} <= set(checks)
     assert checks["greedy tokens"] == "4815 tokens of 9 models"
+    # without numpy it cannot run, and is not told as if it had
+    assert "grammar" not in checks
     assert re.fullmatch(r"535 tokens over 127\.0\.0\.1:\d+", checks["rpc"])
     assert "gpu" not in report
     assert report["dependencies"] == {
