@@ -49,7 +49,9 @@ def reproduce(wheel: Path, target: Target, progress: Progress, *, cached: bool) 
                 )
         except ProcessError as error:
             raise BuildError(f"the copy was not built: {error.what}", cure=error.cure) from error
-        second = read_wheel(checkout / "dist" / wheel.name)
+        # a build with --archs leaves its wheel one folder down
+        (again,) = (checkout / "dist").rglob(wheel.name)
+        second = read_wheel(again)
         if first.sha256 == second.sha256:
             progress.step(f"{wheel.name}: the same bytes, sha256 {first.sha256}")
             return
@@ -77,8 +79,9 @@ def _asked_for(wheel: Wheel) -> list[str]:
 def _give_cpu_wheel(wheels: Path, target: Target, to: Path) -> None:
     """Put the CPU wheel beside the one that is built again: it is a part of it, byte by byte."""
     to.mkdir()
-    for path in wheels.glob(f"llama_cpp_python-*+cpu-*{target.platform.wheel_tag}.whl*"):
-        shutil.copy2(path, to)
+    for folder in (wheels, paths.DIST):
+        for path in folder.glob(f"llama_cpp_python-*+cpu-*{target.platform.wheel_tag}.whl*"):
+            shutil.copy2(path, to)
 
 
 def _copy_checkout(to: Path) -> None:
