@@ -60,6 +60,7 @@ class Platform:
     runner: str
     cibuildwheel: str
     cpu_variants: list[str]
+    """ggml's CPU variants; the first is the one that every CPU of the machine runs."""
     defines: dict[str, str] = field(default_factory=dict)
     """CMake defines of every build for it; those of the family go before them."""
 

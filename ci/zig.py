@@ -15,6 +15,20 @@ from pathlib import Path
 
 TOOLS = ("cc", "c++", "ar", "ranlib")
 
+# Clang's word for an ARM processor, -march=armv8.2-a+fp16+nosve, in zig's, which knows none but
+# processors and LLVM's names of their features: -mcpu=generic+v8_2a+fullfp16-sve
+_ARM_FLAGS = r"""for each do
+    shift
+    case $each in -march=armv*)
+        each=$(printf '%s\n' "$each" | sed \
+            -e 's/^-march=armv\([0-9]*\)[.]\([0-9]*\)-a/-mcpu=generic+v\1_\2a/' \
+            -e 's/^-march=armv\([0-9]*\)-a/-mcpu=generic+v\1a/' \
+            -e 's/+fp16+/+fullfp16+/' -e 's/+fp16$/+fullfp16/' -e 's/+no\([a-z]\)/-\1/g')
+    esac
+    set -- "$@" "$each"
+done
+"""
+
 
 def write_scripts(target: str, folder: Path, prefixes: Mapping[Path, str]) -> str:
     """Write one script per tool for ``target`` (``x86_64-linux-gnu.2.17``); return zig's version.
@@ -44,9 +58,10 @@ def write_scripts(target: str, folder: Path, prefixes: Mapping[Path, str]) -> st
     for tool in TOOLS:
         # zig always adds debug information
         flags = f' -target {target} -g0 "@$here/prefixes"' if tool[0] == "c" else ""
+        words = _ARM_FLAGS if tool[0] == "c" and target.startswith("aarch64-") else ""
         script = folder / tool
         script.write_text(
-            f'#!/bin/sh\n# zig {version}\nhere=$(dirname "$0")\n'
+            f'#!/bin/sh\n# zig {version}\nhere=$(dirname "$0")\n{words}'
             f'exec "$here/zig" {tool}{flags} "$@"\n',
             encoding="utf-8",
         )
