@@ -13,7 +13,7 @@ from ci import device_code, project
 from ci.deployment_target import deployment_problems, metal_problems
 from ci.errors import WheelError
 from ci.instructions import levels_above_baseline
-from ci.library import Library, read_library
+from ci.library import Library, musl_name, read_library
 from ci.table import Platform, System, Table, Target
 from ci.wheel import Wheel, library_names, read_wheel
 
@@ -169,9 +169,10 @@ def _library_problems(wheel: Wheel, target: Target, own_paths: tuple[Path, ...])
         yield from _needed_problems(name, library, target, ours)
         if _is_module(name, target):
             yield from device_code.module_problems(name, data, library, target, info)
-        if library.run_paths is not None:
+        if target.platform.system == "linux":
             yield from _elf_problems(name, library, target)
         if target.platform.system == "macos":
+            yield from _macho_problems(name, library, ours)
             yield from deployment_problems(name, data, target.platform)
         if target.family.name == "metal" and _is_module(name, target):
             yield from metal_problems(name, data)
@@ -217,7 +218,7 @@ def _needed_problems(name: str, library: Library, target: Target, ours: set[str]
 
 def _system_libraries(platform: Platform) -> tuple[str, ...]:
     if platform.libc == "musl":
-        return (f"libc.musl-{platform.machine}.so.1",)
+        return (musl_name(platform.machine),)
     return _SYSTEM_LIBRARIES[platform.system]
 
 
@@ -246,6 +247,21 @@ def _elf_problems(name: str, library: Library, target: Target) -> Iterator[str]:
         if library.glibc > (int(major), int(minor)):
             needs = ".".join(map(str, library.glibc))
             yield f"{name} needs glibc {needs}, the tag promises {major}.{minor}"
+
+
+def _macho_problems(name: str, library: Library, ours: set[str]) -> Iterator[str]:
+    """Say where a library does not find its neighbours, or says where it was linked."""
+    places = ("@rpath/", "@loader_path/")
+    file = PurePosixPath(name).name
+    if library.soname not in {None, *(f"{place}{file}" for place in places)}:
+        yield f"{name} calls itself {library.soname}"
+    for needed in library.needed:
+        path = PurePosixPath(needed)
+        if path.name in ours and needed not in {f"{place}{path.name}" for place in places}:
+            yield f"{name} looks for {path.name} in {path.parent}"
+    if library.run_paths != ("@loader_path",):
+        found = ", ".join(library.run_paths or ()) or "none"
+        yield f"{name} has the run path {found}, not @loader_path"
 
 
 def _baseline_problems(name: str, library: Library, target: Target) -> Iterator[str]:

@@ -185,7 +185,7 @@ def _build_with_cibuildwheel(
     env |= {"CIBW_REPAIR_WHEEL_COMMAND": "", "CIBW_TEST_COMMAND": ""}
     if platform.system == "macos":
         env["CIBW_ENVIRONMENT"] += f" MACOSX_DEPLOYMENT_TARGET={deployment_target(platform)}"
-    if platform.zig_target is not None:
+    if platform.system == "linux" and platform.zig_target is not None:
         # the host's toolchain inside the container: the same wheel from either engine
         folder = Path("/tmp/zig")  # noqa: S108 - inside a container of its own
         version = zig.installed_version()

@@ -57,6 +57,8 @@ class Platform:
     libc: Literal["glibc", "musl"] | None = None
     wheel_tag: str
     zig_target: str | None = None
+    """What ziglang calls it. On Linux every wheel is built with that, elsewhere those alone that
+    another system cross-compiles."""
     runner: str
     cibuildwheel: str
     cpu_variants: list[str]

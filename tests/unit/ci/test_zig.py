@@ -55,6 +55,23 @@ def test_an_x86_processor_is_handed_on_as_it_is(tmp_path: Path) -> None:
     assert words == [*own, "-march=armv8-a", "-mavx2"]
 
 
+@pytest.mark.parametrize("target", ["aarch64-macos.12.0", "x86_64-macos.12.0"])
+def test_a_bundle_of_macos_is_a_library(target: str, tmp_path: Path) -> None:
+    words = handed_on(target, tmp_path, "c++", "-bundle", "-march=armv8.2-a+dotprod", "-o", "a.so")
+    arm = "-mcpu=generic+v8_2a+dotprod" if "aarch64" in target else "-march=armv8.2-a+dotprod"
+    assert words[4:] == [f"@{tmp_path}/prefixes", "-dynamiclib", arm, "-o", "a.so"]
+
+
+def test_install_names_are_not_changed_unseen(tmp_path: Path) -> None:
+    zig.write_scripts("aarch64-macos.12.0", tmp_path, {})
+    tool = zig.cmake_defines("aarch64-macos.12.0", tmp_path, "0")["CMAKE_INSTALL_NAME_TOOL"]
+    done = subprocess.run([tool, "-id", "a", "b"], check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (
+        1,
+        "install_name_tool: there is none, and none should be needed\n",
+    )
+
+
 @pytest.mark.parametrize("tool", ["ar", "ranlib"])
 def test_an_archiver_is_told_no_target(tool: str, tmp_path: Path) -> None:
     words = handed_on("aarch64-linux-musl", tmp_path, tool, "qc", "a.a", "-march=armv8-a")
