@@ -21,6 +21,23 @@ def host_platform(table: Table) -> Platform:
     Raises:
         UsageError: the table has none for it.
     """
+    for platform in table.platforms.values():
+        if installs_here(platform):
+            return platform
+    system, machine, _ = _here()
+    raise UsageError(
+        f"the table has no platform for {system} on {machine}",
+        cure="install from the sdist: pip install llama-cpp-python --no-binary llama-cpp-python",
+    )
+
+
+def installs_here(platform: Platform) -> bool:
+    """Say whether a platform's wheels install on this machine."""
+    return (platform.system, platform.machine, platform.libc) == _here()
+
+
+def _here() -> tuple[str, str, str | None]:
+    """Return system, machine and C library as the table calls them."""
     system = _SYSTEMS.get(sys.platform, sys.platform)
     machine = _MACHINES.get(python_platform.machine().lower(), python_platform.machine())
     if system == "windows" and machine == "arm64":
@@ -28,13 +45,7 @@ def host_platform(table: Table) -> Platform:
     libc = None
     if system == "linux":
         libc = "glibc" if python_platform.libc_ver()[0] == "glibc" else "musl"
-    for platform in table.platforms.values():
-        if (platform.system, platform.machine, platform.libc) == (system, machine, libc):
-            return platform
-    raise UsageError(
-        f"the table has no platform for {system} on {machine}",
-        cure="install from the sdist: pip install llama-cpp-python --no-binary llama-cpp-python",
-    )
+    return system, machine, libc
 
 
 def require_platform(target: Target, table: Table) -> None:
