@@ -17,7 +17,7 @@ from ci.check import check
 from ci.engine import Built, Options, build
 from ci.errors import WheelError
 from ci.gpu_wheel import build_module
-from ci.host import require_platform
+from ci.host import is_host, require_platform
 from ci.module import find_cpu_wheel
 from ci.progress import Progress
 from ci.record import recording
@@ -42,6 +42,11 @@ def build_and_prove(
     with _only_build_of(target, progress), recording(target, options.out, now=now) as record:
         wheel, built = _build_checked(target, options, table, progress, pin=pin)
         record(wheel, built.compilation)
+    if not is_host(target.platform):
+        rows = _built_rows(wheel, read_wheel(wheel).sha256, built, progress)
+        progress.summary(f"{target.name} is built and checked", rows)
+        progress.step(f"nothing on this machine can run it: it is for {target.platform.title}")
+        return wheel
     report = smoke(
         wheel,
         target,
@@ -127,10 +132,21 @@ def _summary(
 ) -> list[tuple[str, str]]:
     interpreters = report["interpreters"]
     assert isinstance(interpreters, list)
+    rows = _built_rows(wheel, str(report["sha256"]), built, progress)
+    for result in interpreters:
+        series = f"{result['version']}{' free-threaded' if result['free_threaded'] else ''}"
+        proof = f"{len(result['checks'])} checks passed, {result['cpu_variant']}"
+        rows.append((f"Python {series}", proof))
+    return rows
+
+
+def _built_rows(
+    wheel: Path, sha256: str, built: Built, progress: Progress
+) -> list[tuple[str, str]]:
     rows = [
         ("wheel", str(wheel)),
         ("size", f"{wheel.stat().st_size:,} bytes"),
-        ("sha256", str(report["sha256"])),
+        ("sha256", sha256),
         ("tag", wheel.stem.split("-", 2)[2]),
         ("engine", built.engine),
     ]
@@ -138,8 +154,4 @@ def _summary(
         compiled = built.cache.hits + built.cache.misses
         rows.append(("compiler cache", f"{built.cache.hits} of {compiled} objects came from it"))
     rows.append(("elapsed", f"{progress.elapsed:.0f} s (build {built.seconds:.0f} s)"))
-    for result in interpreters:
-        series = f"{result['version']}{' free-threaded' if result['free_threaded'] else ''}"
-        proof = f"{len(result['checks'])} checks passed, {result['cpu_variant']}"
-        rows.append((f"Python {series}", proof))
     return rows

@@ -13,8 +13,8 @@ from ci import device_code, project
 from ci.deployment_target import deployment_problems, metal_problems
 from ci.errors import WheelError
 from ci.instructions import levels_above_baseline
-from ci.library import Library, read_library
-from ci.table import System, Table, Target
+from ci.library import Library, musl_name, read_library
+from ci.table import Platform, System, Table, Target
 from ci.wheel import Wheel, library_names, read_wheel
 
 _BUILD_INFO = "llama_cpp/_build_info.json"
@@ -25,7 +25,7 @@ _SUFFIXES = {".py", ".pyi", ".typed", ".json", ".so", ".dylib", ".dll"}
 _SYSTEM_LIBRARIES: Mapping[System, tuple[str, ...]] = {
     "linux": (
         *("libc.so.6", "libm.so.6", "libpthread.so.0", "libdl.so.2", "librt.so.1"),
-        *("ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1", "libc.musl-*.so.1"),
+        *("ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1"),
     ),
     "macos": ("/usr/lib/*", "/System/Library/Frameworks/*"),
     "windows": (
@@ -169,15 +169,15 @@ def _library_problems(wheel: Wheel, target: Target, own_paths: tuple[Path, ...])
         yield from _needed_problems(name, library, target, ours)
         if _is_module(name, target):
             yield from device_code.module_problems(name, data, library, target, info)
-        if library.run_paths is not None:
+        if target.platform.system == "linux":
             yield from _elf_problems(name, library, target)
         if target.platform.system == "macos":
+            yield from _macho_problems(name, library, ours)
             yield from deployment_problems(name, data, target.platform)
         if target.family.name == "metal" and _is_module(name, target):
             yield from metal_problems(name, data)
         yield from _leak_problems(name, data, library, own_paths)
-        if target.platform.machine == "x86_64":
-            yield from _baseline_problems(name, library, target)
+        yield from _baseline_problems(name, library, target)
 
 
 def _leak_problems(
@@ -204,7 +204,7 @@ def _needed_problems(name: str, library: Library, target: Target, ours: set[str]
     is_module = _is_module(name, target)
     # nothing but the backend's own module may need the driver: without one the CPU must compute
     externals = target.runtime.externals if is_module else []
-    allowed = (*_SYSTEM_LIBRARIES[target.platform.system], *externals)
+    allowed = (*_system_libraries(target.platform), *externals)
     for needed in library.needed:
         if PurePosixPath(needed).name not in ours and not any(
             fnmatchcase(needed, pattern) for pattern in allowed
@@ -214,6 +214,12 @@ def _needed_problems(name: str, library: Library, target: Target, ours: set[str]
         fnmatchcase(needed, pattern) for needed in library.needed for pattern in externals
     ):
         yield f"{name} needs none of {', '.join(externals)}: it is no {target.family.title} module"
+
+
+def _system_libraries(platform: Platform) -> tuple[str, ...]:
+    if platform.libc == "musl":
+        return (musl_name(platform.machine),)
+    return _SYSTEM_LIBRARIES[platform.system]
 
 
 def _is_module(name: str, target: Target) -> bool:
@@ -243,12 +249,26 @@ def _elf_problems(name: str, library: Library, target: Target) -> Iterator[str]:
             yield f"{name} needs glibc {needs}, the tag promises {major}.{minor}"
 
 
+def _macho_problems(name: str, library: Library, ours: set[str]) -> Iterator[str]:
+    """Say where a library does not find its neighbours, or says where it was linked."""
+    places = ("@rpath/", "@loader_path/")
+    file = PurePosixPath(name).name
+    if library.soname not in {None, *(f"{place}{file}" for place in places)}:
+        yield f"{name} calls itself {library.soname}"
+    for needed in library.needed:
+        path = PurePosixPath(needed)
+        if path.name in ours and needed not in {f"{place}{path.name}" for place in places}:
+            yield f"{name} looks for {path.name} in {path.parent}"
+    if library.run_paths != ("@loader_path",):
+        found = ", ".join(library.run_paths or ()) or "none"
+        yield f"{name} has the run path {found}, not @loader_path"
+
+
 def _baseline_problems(name: str, library: Library, target: Target) -> Iterator[str]:
     stem = PurePosixPath(name).stem.removeprefix("lib")
-    if stem in {
-        f"ggml-cpu-{variant}" for variant in target.platform.cpu_variants if variant != "x64"
-    }:
+    platform = target.platform
+    if stem in {f"ggml-cpu-{variant}" for variant in platform.cpu_variants[1:]}:
         return
     guarded = frozenset(mnemonic for owner, mnemonic in _GUARDED if owner == stem)
-    for level, first in levels_above_baseline(library.code, guarded).items():
+    for level, first in levels_above_baseline(library.code, platform.machine, guarded).items():
         yield f"{name} is to run on every CPU but uses {level}: {first}"

@@ -17,12 +17,14 @@ from typing import Literal, TypeAlias
 from ci import paths, zig
 from ci.deployment_target import deployment_target
 from ci.errors import ToolMissingError
+from ci.host import is_host
 from ci.process import ProcessError, run
-from ci.table import Platform
+from ci.table import Platform, System
 
 Choice: TypeAlias = Literal["auto", "zig", "system"]
 
 _KEPT_SECONDS = 30 * 24 * 3600
+_CMAKE_SYSTEMS: Mapping[System, str] = {"linux": "Linux", "macos": "Darwin", "windows": "Windows"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,14 +59,21 @@ def choose_compiler(
         folder: where the scripts go that make a compiler of ziglang.
         prefixes: names to put in place of folders in what the compiler writes.
 
-    On Linux that is ``ziglang`` unless ``system`` is asked for: it needs no compiler on the
-    machine and links against the glibc of the platform's wheel tag, whatever the machine has.
+    For Linux that is ``ziglang`` unless ``system`` is asked for: it needs no compiler on the
+    machine and links against the glibc of the platform's wheel tag, whatever the machine has. For
+    every other platform than this machine's it is the only one.
 
     Raises:
         ToolMissingError: there is none.
     """
-    if choice == "zig" or (choice == "auto" and platform.zig_target is not None):
+    native = is_host(platform)
+    if choice == "zig" or (choice == "auto" and (platform.system == "linux" or not native)):
         return _zig(platform, folder, prefixes)
+    if not native:
+        raise ToolMissingError(
+            f"this machine's own compiler does not build {platform.name} wheels",
+            cure="leave --compiler away: ziglang does, where it knows the platform",
+        )
     if platform.system == "windows":
         return Compiler(name="MSVC", defines={})
     found = next((cxx for cxx in ("c++", "g++", "clang++") if shutil.which(cxx)), None)
@@ -100,12 +109,33 @@ def _zig(platform: Platform, folder: Path, prefixes: Mapping[Path, str]) -> Comp
         version = zig.write_scripts(platform.zig_target, folder, prefixes)
     except ModuleNotFoundError as error:
         raise ToolMissingError(str(error), cure="run it through nox, which installs it") from error
-    return Compiler(
-        name=f"zig {version}",
-        defines=zig.cmake_defines(platform.zig_target, folder, version),
-        # zig keeps libc and libc++ there, compiled once per target
-        env={"ZIG_GLOBAL_CACHE_DIR": str(_zig_cache(paths.cache_folder() / "zig"))},
-    )
+    defines = zig.cmake_defines(platform.zig_target, folder, version)
+    # zig keeps libc and libc++ there, compiled once per target
+    env = {"ZIG_GLOBAL_CACHE_DIR": str(_zig_cache(paths.cache_folder() / "zig"))}
+    if not is_host(platform):
+        defines |= _cross_defines(platform, folder)
+        # where the build backend reads the tag from
+        env["_PYTHON_HOST_PLATFORM"] = (
+            f"linux-{platform.machine}" if platform.system == "linux" else platform.wheel_tag
+        )
+    return Compiler(name=f"zig {version}", defines=defines, env=env)
+
+
+def _cross_defines(platform: Platform, folder: Path) -> dict[str, str]:
+    """Return what tells CMake that it builds for another machine than this one."""
+    processor = platform.machine
+    if platform.system == "windows":
+        processor = {"x86_64": "AMD64", "aarch64": "ARM64"}[platform.machine]
+    return {
+        "CMAKE_SYSTEM_NAME": _CMAKE_SYSTEMS[platform.system],
+        "CMAKE_SYSTEM_PROCESSOR": processor,
+        # nothing of this machine's is to be found but programs: a folder without libraries
+        "CMAKE_FIND_ROOT_PATH": str(folder),
+        "CMAKE_FIND_ROOT_PATH_MODE_PROGRAM": "NEVER",
+        "CMAKE_FIND_ROOT_PATH_MODE_LIBRARY": "ONLY",
+        "CMAKE_FIND_ROOT_PATH_MODE_INCLUDE": "ONLY",
+        "CMAKE_FIND_ROOT_PATH_MODE_PACKAGE": "ONLY",
+    }
 
 
 def _zig_cache(parent: Path) -> Path:

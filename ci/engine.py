@@ -20,7 +20,7 @@ from ci.errors import (
     UsageError,
     disk_error,
 )
-from ci.host import container_engine
+from ci.host import container_engine, is_host
 from ci.interpreters import Interpreter
 from ci.process import ProcessError, run
 from ci.progress import Progress
@@ -116,7 +116,9 @@ def fresh_folder(target: Target) -> Path:
 
 
 def _container_runs(target: Target) -> bool:
-    return target.platform.system == "linux" and container_engine() is not None
+    # a container of another machine would be emulated: ziglang cross-compiles
+    platform = target.platform
+    return platform.system == "linux" and is_host(platform) and container_engine() is not None
 
 
 def settings_of(target: Target, options: Options, pin: Pin) -> dict[str, str]:
@@ -183,7 +185,7 @@ def _build_with_cibuildwheel(
     env |= {"CIBW_REPAIR_WHEEL_COMMAND": "", "CIBW_TEST_COMMAND": ""}
     if platform.system == "macos":
         env["CIBW_ENVIRONMENT"] += f" MACOSX_DEPLOYMENT_TARGET={deployment_target(platform)}"
-    if platform.zig_target is not None:
+    if platform.system == "linux" and platform.zig_target is not None:
         # the host's toolchain inside the container: the same wheel from either engine
         folder = Path("/tmp/zig")  # noqa: S108 - inside a container of its own
         version = zig.installed_version()

@@ -21,35 +21,47 @@ def host_platform(table: Table) -> Platform:
     Raises:
         UsageError: the table has none for it.
     """
-    system = _SYSTEMS.get(sys.platform, sys.platform)
-    machine = _MACHINES.get(python_platform.machine().lower(), python_platform.machine())
-    if system == "windows" and machine == "arm64":
-        machine = "aarch64"
-    libc = None
-    if system == "linux":
-        libc = "glibc" if python_platform.libc_ver()[0] == "glibc" else "musl"
     for platform in table.platforms.values():
-        if (platform.system, platform.machine, platform.libc) == (system, machine, libc):
+        if is_host(platform):
             return platform
+    system, machine, _ = _host()
     raise UsageError(
         f"the table has no platform for {system} on {machine}",
         cure="install from the sdist: pip install llama-cpp-python --no-binary llama-cpp-python",
     )
 
 
+def is_host(platform: Platform) -> bool:
+    """Say whether the wheels of a platform install on this machine."""
+    return (platform.system, platform.machine, platform.libc) == _host()
+
+
+def _host() -> tuple[str, str, str | None]:
+    system = _SYSTEMS.get(sys.platform, sys.platform)
+    machine = _MACHINES.get(python_platform.machine().lower(), python_platform.machine())
+    if system == "windows" and machine == "arm64":
+        machine = "aarch64"
+    if system != "linux":
+        return system, machine, None
+    return system, machine, "glibc" if python_platform.libc_ver()[0] == "glibc" else "musl"
+
+
 def require_platform(target: Target, table: Table) -> None:
-    """Check that this machine's system builds ``target``; its toolkit is ``ci.toolkit``'s matter.
+    """Check that ``target`` can be built here; its toolkit is ``ci.toolkit``'s matter.
+
+    What needs no toolkit is cross-compiled wherever ziglang knows the platform.
 
     Raises:
-        ToolMissingError: it does not; the message says which machine does.
+        ToolMissingError: it cannot; the message says which machine builds it.
     """
     platform = target.platform
+    if is_host(platform) or (target.family.toolkit == "none" and platform.zig_target is not None):
+        return
     here = host_platform(table)
-    if platform != here:
-        raise ToolMissingError(
-            f"{target.name} is built on {platform.title}; this machine is {here.title}",
-            cure=f"run the command on such a machine (in the pipeline: runner {platform.runner})",
-        )
+    raise ToolMissingError(
+        f"{target.name} is built on {platform.title}; this machine is {here.title}",
+        cure=f"run the command on such a machine (in the pipeline: runner {platform.runner})",
+    )
 
 
 def container_engine() -> str | None:

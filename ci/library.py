@@ -16,8 +16,8 @@ class Library:
 
     Attributes:
         needed: libraries that the loader must find (DT_NEEDED, imports, LC_LOAD_DYLIB).
-        run_paths: DT_RUNPATH and DT_RPATH; of ELF alone.
-        soname: DT_SONAME; of ELF alone.
+        run_paths: DT_RUNPATH and DT_RPATH, LC_RPATH; None of PE.
+        soname: DT_SONAME, LC_ID_DYLIB; None of PE, and of a bundle.
         glibc: the highest version of a symbol of glibc that it needs, as (2, 17).
         symbol_sections: sections that stripping takes away (``.symtab``, ``.debug_info``).
         code: executable sections as (address, bytes).
@@ -54,14 +54,32 @@ def read_library(data: bytes) -> Library | None:
         )
     if isinstance(binary, lief.MachO.Binary):
         return Library(
-            needed=tuple(str(library.name) for library in binary.libraries),
+            needed=tuple(
+                str(library.name)
+                for library in binary.libraries
+                if library.command != lief.MachO.LoadCommand.TYPE.ID_DYLIB
+            ),
             code=tuple(
                 (section.virtual_address, bytes(section.content))
                 for section in binary.sections
                 if (section.segment_name, section.name) == ("__TEXT", "__text")
             ),
+            run_paths=tuple(str(command.path) for command in binary.rpaths),
+            soname=next(
+                (
+                    str(library.name)
+                    for library in binary.libraries
+                    if library.command == lief.MachO.LoadCommand.TYPE.ID_DYLIB
+                ),
+                None,
+            ),
         )
     return None
+
+
+def musl_name(machine: str) -> str:
+    """Return what musl is called by everything that needs it (PEP 656 has no word on it)."""
+    return f"libc.musl-{machine}.so.1"
 
 
 def _elf(binary: lief.ELF.Binary) -> Library:

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from ci.deployment_target import deployment_target
 from ci.errors import ToolMissingError, WheelError
+from ci.library import musl_name
 from ci.process import ProcessError, run
 from ci.sbom import render_sbom
-from ci.table import Target
+from ci.table import Platform, Target
 from ci.wheel import read_wheel, write_wheel
 
 
@@ -41,6 +42,8 @@ def repair(built: Path, target: Target, out: Path) -> Path:
 
 def _run_tool(built: Path, target: Target, scratch: Path) -> None:
     platform, externals = target.platform, target.runtime.externals
+    if platform.libc == "musl":
+        built = _with_musl_named(built, platform, scratch / "named")
     if platform.system == "linux":
         command = ["auditwheel", "repair", "--plat", target.wheel_tag, "--only-plat"]
         for name in externals:
@@ -61,6 +64,26 @@ def _run_tool(built: Path, target: Target, scratch: Path) -> None:
         for name in externals:
             command += ["--exclude", name]
         _tool([*command, str(built)])
+
+
+def _with_musl_named(built: Path, platform: Platform, folder: Path) -> Path:
+    """Return the wheel with libraries that need musl under the name that its loader knows.
+
+    zig links against a stand-in that calls itself ``libc.so``; where musl is installed beside
+    another libc there may be a linker script of that name, or nothing.
+    """
+    wheel = read_wheel(built)
+    files = dict(wheel.files)
+    library = folder / "library"
+    folder.mkdir()
+    for name, data in wheel.libraries.items():
+        library.write_bytes(data)
+        _tool(
+            ["patchelf", "--replace-needed", "libc.so", musl_name(platform.machine), str(library)]
+        )
+        files[name] = library.read_bytes()
+    write_wheel(folder / built.name, files)
+    return folder / built.name
 
 
 def _tool(command: list[str]) -> None:

@@ -57,9 +57,12 @@ class Platform:
     libc: Literal["glibc", "musl"] | None = None
     wheel_tag: str
     zig_target: str | None = None
+    """What ziglang calls it. On Linux every wheel is built with that, elsewhere those alone that
+    another system cross-compiles."""
     runner: str
     cibuildwheel: str
     cpu_variants: list[str]
+    """ggml's CPU variants; the first is the one that every CPU of the machine runs."""
     defines: dict[str, str] = field(default_factory=dict)
     """CMake defines of every build for it; those of the family go before them."""
 

@@ -15,6 +15,29 @@ from pathlib import Path
 
 TOOLS = ("cc", "c++", "ar", "ranlib")
 
+# What zig takes in other words than CMake and ggml write. ARM's processors: -march=armv8.2-a+fp16+nosve
+# is -mcpu=generic+v8_2a+fullfp16-sve, for zig knows LLVM's names of features alone.
+_ARM_WORDS = r"""-march=armv*)
+        each=$(printf '%s\n' "$each" | sed \
+            -e 's/^-march=armv\([0-9]*\)[.]\([0-9]*\)-a/-mcpu=generic+v\1_\2a/' \
+            -e 's/^-march=armv\([0-9]*\)-a/-mcpu=generic+v\1a/' \
+            -e 's/+fp16+/+fullfp16+/' -e 's/+fp16$/+fullfp16/' -e 's/+no\([a-z]\)/-\1/g')"""
+# zig's linker makes no bundles; macOS loads a library at run time just as well
+_MACOS_WORDS = """-bundle)
+        each=-dynamiclib"""
+_TRANSLATE = """for each do
+    shift
+    case $each in {}
+    esac
+    set -- "$@" "$each"
+done
+"""
+# CMake asks for it and does not call it: each library is linked with the names that it keeps
+_INSTALL_NAME_TOOL = """#!/bin/sh
+echo "install_name_tool: there is none, and none should be needed" >&2
+exit 1
+"""
+
 
 def write_scripts(target: str, folder: Path, prefixes: Mapping[Path, str]) -> str:
     """Write one script per tool for ``target`` (``x86_64-linux-gnu.2.17``); return zig's version.
@@ -44,14 +67,26 @@ def write_scripts(target: str, folder: Path, prefixes: Mapping[Path, str]) -> st
     for tool in TOOLS:
         # zig always adds debug information
         flags = f' -target {target} -g0 "@$here/prefixes"' if tool[0] == "c" else ""
+        words = _translation(target) if tool[0] == "c" else ""
         script = folder / tool
         script.write_text(
-            f'#!/bin/sh\n# zig {version}\nhere=$(dirname "$0")\n'
+            f'#!/bin/sh\n# zig {version}\nhere=$(dirname "$0")\n{words}'
             f'exec "$here/zig" {tool}{flags} "$@"\n',
             encoding="utf-8",
         )
         script.chmod(0o755)
+    if "-macos" in target:
+        script = folder / "install_name_tool"
+        script.write_text(_INSTALL_NAME_TOOL, encoding="utf-8")
+        script.chmod(0o755)
     return version
+
+
+def _translation(target: str) -> str:
+    """Return the lines of a script that put its arguments into zig's words."""
+    words = [_ARM_WORDS] if target.startswith("aarch64-") else []
+    words += [_MACOS_WORDS] if "-macos" in target else []
+    return _TRANSLATE.format(" ;;\n    ".join(words)) if words else ""
 
 
 def _home() -> Path:
@@ -86,7 +121,9 @@ def installed_version() -> str:
 
 def cmake_defines(target: str, folder: Path, version: str) -> dict[str, str]:
     """Return the CMake definitions that make a build use the scripts in ``folder``."""
+    of_macos = {"CMAKE_INSTALL_NAME_TOOL": str(folder / "install_name_tool")}
     return {
+        **(of_macos if "-macos" in target else {}),
         "CMAKE_C_COMPILER": str(folder / "cc"),
         "CMAKE_CXX_COMPILER": str(folder / "c++"),
         "CMAKE_AR": str(folder / "ar"),

@@ -12,9 +12,12 @@ import pytest
 
 from ci import zig
 from ci.compiler import Compiler, CompilerCache, _processor_seconds, choose_compiler
+from ci.errors import ToolMissingError
+from ci.host import host_platform, is_host
 from ci.table import load_table
 
-PLATFORM = load_table().platforms["manylinux_x86_64"]
+PLATFORMS = load_table().platforms
+PLATFORM = PLATFORMS["manylinux_x86_64"]
 
 
 def installation(folder: Path) -> Path:
@@ -87,3 +90,44 @@ def test_the_cache_says_what_its_server_has_used(
     assert (stats.hits, stats.misses) == (0, 0)
     assert stats.seconds is not None
     assert 0 <= stats.seconds < 30
+
+
+def test_another_machine_is_told_to_cmake_and_to_the_build_backend(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLAMA_CPP_PYTHON_CACHE", str(tmp_path))
+    folder = tmp_path / "compiler"
+
+    compiler = choose_compiler("auto", PLATFORMS["manylinux_aarch64"], folder, {})
+
+    assert compiler.name == f"zig {zig.installed_version()}"
+    assert compiler.env["_PYTHON_HOST_PLATFORM"] == "linux-aarch64"
+    own = zig.cmake_defines("aarch64-linux-gnu.2.17", folder, zig.installed_version())
+    assert compiler.defines == {
+        **own,
+        "CMAKE_SYSTEM_NAME": "Linux",
+        "CMAKE_SYSTEM_PROCESSOR": "aarch64",
+        "CMAKE_FIND_ROOT_PATH": str(folder),
+        "CMAKE_FIND_ROOT_PATH_MODE_PROGRAM": "NEVER",
+        "CMAKE_FIND_ROOT_PATH_MODE_LIBRARY": "ONLY",
+        "CMAKE_FIND_ROOT_PATH_MODE_INCLUDE": "ONLY",
+        "CMAKE_FIND_ROOT_PATH_MODE_PACKAGE": "ONLY",
+    }
+
+
+def test_this_machine_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLAMA_CPP_PYTHON_CACHE", str(tmp_path))
+    folder = tmp_path / "compiler"
+
+    compiler = choose_compiler("zig", host_platform(load_table()), folder, {})
+
+    assert "CMAKE_SYSTEM_NAME" not in compiler.defines
+    assert list(compiler.env) == ["ZIG_GLOBAL_CACHE_DIR"]
+
+
+@pytest.mark.parametrize("name", [name for name, each in PLATFORMS.items() if not is_host(each)])
+def test_the_systems_own_compiler_builds_for_no_other_machine(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ToolMissingError) as caught:
+        choose_compiler("system", PLATFORMS[name], tmp_path, {})
+    assert caught.value.what == f"this machine's own compiler does not build {name} wheels"
+    assert caught.value.cure == "leave --compiler away: ziglang does, where it knows the platform"
