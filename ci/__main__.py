@@ -18,7 +18,7 @@ from ci.check import check, target_of
 from ci.command_line import command_line
 from ci.docs import derived_files, stale_files, write_files
 from ci.engine import Engine, Options
-from ci.errors import NO_ROOM, ToolchainError, UsageError, disk_error
+from ci.errors import NO_ROOM, ToolchainError, ToolMissingError, UsageError, disk_error
 from ci.evidence import load_evidence
 from ci.fresh_root import readme_commands
 from ci.host import host_platform
@@ -28,12 +28,13 @@ from ci.matrix import render_matrix, select_targets
 from ci.pins import PINS_PATH, load_pins
 from ci.progress import Progress
 from ci.proof import proof_table
+from ci.proving import not_provable, prove
 from ci.redistributable import pin_redistributable
 from ci.relabel import AUTO, make, plan
 from ci.repair import repair
 from ci.reports import BUILD_SUFFIX, SMOKE_SUFFIX, add_reports
 from ci.reproduce import reproduce
-from ci.smoke import require_gpu, require_passed, smoke, write_report
+from ci.smoke_report import require_gpu, require_passed, write_report
 from ci.table import Table, load_table
 from ci.upload import choose_repository, upload
 from ci.vendor import Pin, Tree, foreign_tree, load_pin, pinned_tree, place_tree
@@ -150,7 +151,7 @@ def _smoke(options: argparse.Namespace, table: Table, progress: Progress) -> Non
         index = backend_index(options.index, options.backend)
     for wheel in wheels:
         target = check(wheel, table)
-        report = smoke(
+        report = prove(
             wheel,
             target,
             interpreters,
@@ -159,6 +160,13 @@ def _smoke(options: argparse.Namespace, table: Table, progress: Progress) -> Non
             index=index,
             runtime=options.runtime,
         )
+        if report is None:
+            if wheel in options.wheels:
+                raise ToolMissingError(
+                    not_provable(wheel, target), cure="run the same command on such a machine"
+                )
+            progress.warn(not_provable(wheel, target))
+            continue
         progress.step(f"wrote {write_report(wheel, report)}")
         require_passed(report)
         if options.gpu:

@@ -17,12 +17,13 @@ from ci.check import check
 from ci.engine import Built, Options, build
 from ci.errors import WheelError
 from ci.gpu_wheel import build_module
-from ci.host import is_host, require_platform
+from ci.host import require_platform
 from ci.module import find_cpu_wheel
 from ci.progress import Progress
+from ci.proving import not_provable, prove
 from ci.record import recording
 from ci.repair import repair
-from ci.smoke import report_path, require_passed, smoke, write_report
+from ci.smoke_report import proven_on, report_path, require_passed, write_report
 from ci.table import Table, Target
 from ci.vendor import Pin
 from ci.wheel import Wheel, read_wheel
@@ -42,12 +43,7 @@ def build_and_prove(
     with _only_build_of(target, progress), recording(target, options.out, now=now) as record:
         wheel, built = _build_checked(target, options, table, progress, pin=pin)
         record(wheel, built.compilation)
-    if not is_host(target.platform):
-        rows = _built_rows(wheel, read_wheel(wheel).sha256, built, progress)
-        progress.summary(f"{target.name} is built and checked", rows)
-        progress.step(f"nothing on this machine can run it: it is for {target.platform.title}")
-        return wheel
-    report = smoke(
+    report = prove(
         wheel,
         target,
         options.interpreters,
@@ -55,9 +51,14 @@ def build_and_prove(
         now=datetime.now(UTC),
         runtime=options.runtime,
     )
+    if report is None:
+        progress.step(not_provable(wheel, target))
+        progress.summary(f"{target.name} is built, not proven", _summary(wheel, built, progress))
+        return wheel
     write_report(wheel, report)
     require_passed(report)
-    progress.summary(f"{target.name} is built and proven", _summary(wheel, built, report, progress))
+    rows = [*_summary(wheel, built, progress), *proven_on(report)]
+    progress.summary(f"{target.name} is built and proven", rows)
     return wheel
 
 
@@ -127,26 +128,11 @@ def _cpu_wheel(
     return read_wheel(path)
 
 
-def _summary(
-    wheel: Path, built: Built, report: dict[str, object], progress: Progress
-) -> list[tuple[str, str]]:
-    interpreters = report["interpreters"]
-    assert isinstance(interpreters, list)
-    rows = _built_rows(wheel, str(report["sha256"]), built, progress)
-    for result in interpreters:
-        series = f"{result['version']}{' free-threaded' if result['free_threaded'] else ''}"
-        proof = f"{len(result['checks'])} checks passed, {result['cpu_variant']}"
-        rows.append((f"Python {series}", proof))
-    return rows
-
-
-def _built_rows(
-    wheel: Path, sha256: str, built: Built, progress: Progress
-) -> list[tuple[str, str]]:
+def _summary(wheel: Path, built: Built, progress: Progress) -> list[tuple[str, str]]:
     rows = [
         ("wheel", str(wheel)),
         ("size", f"{wheel.stat().st_size:,} bytes"),
-        ("sha256", sha256),
+        ("sha256", read_wheel(wheel).sha256),
         ("tag", wheel.stem.split("-", 2)[2]),
         ("engine", built.engine),
     ]

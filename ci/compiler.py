@@ -17,7 +17,7 @@ from typing import Literal, TypeAlias
 from ci import paths, zig
 from ci.deployment_target import deployment_target
 from ci.errors import ToolMissingError
-from ci.host import is_host
+from ci.host import installs_here
 from ci.process import ProcessError, run
 from ci.table import Platform, System
 
@@ -66,7 +66,7 @@ def choose_compiler(
     Raises:
         ToolMissingError: there is none.
     """
-    native = is_host(platform)
+    native = installs_here(platform)
     if choice == "zig" or (choice == "auto" and (platform.system == "linux" or not native)):
         return _zig(platform, folder, prefixes)
     if not native:
@@ -112,7 +112,7 @@ def _zig(platform: Platform, folder: Path, prefixes: Mapping[Path, str]) -> Comp
     defines = zig.cmake_defines(platform.zig_target, folder, version)
     # zig keeps libc and libc++ there, compiled once per target
     env = {"ZIG_GLOBAL_CACHE_DIR": str(_zig_cache(paths.cache_folder() / "zig"))}
-    if not is_host(platform):
+    if not installs_here(platform):
         defines |= _cross_defines(platform, folder)
         # where the build backend reads the tag from
         env["_PYTHON_HOST_PLATFORM"] = (

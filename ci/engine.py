@@ -20,7 +20,7 @@ from ci.errors import (
     UsageError,
     disk_error,
 )
-from ci.host import container_engine, is_host
+from ci.host import container_engine, installs_here
 from ci.interpreters import Interpreter
 from ci.process import ProcessError, run
 from ci.progress import Progress
@@ -118,7 +118,7 @@ def fresh_folder(target: Target) -> Path:
 def _container_runs(target: Target) -> bool:
     # a container of another machine would be emulated: ziglang cross-compiles
     platform = target.platform
-    return platform.system == "linux" and is_host(platform) and container_engine() is not None
+    return platform.system == "linux" and installs_here(platform) and container_engine() is not None
 
 
 def settings_of(target: Target, options: Options, pin: Pin) -> dict[str, str]:

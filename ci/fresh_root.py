@@ -19,7 +19,7 @@ from ci.debian import find_mirror
 from ci.errors import NetworkError, ToolchainError, ToolMissingError, UsageError
 from ci.process import ProcessError, run
 from ci.progress import Progress
-from ci.smoke import report_path
+from ci.smoke_report import report_path
 
 SUITE = "bookworm"
 PACKAGES = ("ca-certificates", "git", "python3", "python3-venv")

@@ -22,28 +22,30 @@ def host_platform(table: Table) -> Platform:
         UsageError: the table has none for it.
     """
     for platform in table.platforms.values():
-        if is_host(platform):
+        if installs_here(platform):
             return platform
-    system, machine, _ = _host()
+    system, machine, _ = _here()
     raise UsageError(
         f"the table has no platform for {system} on {machine}",
         cure="install from the sdist: pip install llama-cpp-python --no-binary llama-cpp-python",
     )
 
 
-def is_host(platform: Platform) -> bool:
-    """Say whether the wheels of a platform install on this machine."""
-    return (platform.system, platform.machine, platform.libc) == _host()
+def installs_here(platform: Platform) -> bool:
+    """Say whether a platform's wheels install on this machine."""
+    return (platform.system, platform.machine, platform.libc) == _here()
 
 
-def _host() -> tuple[str, str, str | None]:
+def _here() -> tuple[str, str, str | None]:
+    """Return system, machine and C library as the table calls them."""
     system = _SYSTEMS.get(sys.platform, sys.platform)
     machine = _MACHINES.get(python_platform.machine().lower(), python_platform.machine())
     if system == "windows" and machine == "arm64":
         machine = "aarch64"
-    if system != "linux":
-        return system, machine, None
-    return system, machine, "glibc" if python_platform.libc_ver()[0] == "glibc" else "musl"
+    libc = None
+    if system == "linux":
+        libc = "glibc" if python_platform.libc_ver()[0] == "glibc" else "musl"
+    return system, machine, libc
 
 
 def require_platform(target: Target, table: Table) -> None:
@@ -55,7 +57,7 @@ def require_platform(target: Target, table: Table) -> None:
         ToolMissingError: it cannot; the message says which machine builds it.
     """
     platform = target.platform
-    if is_host(platform) or (target.family.toolkit == "none" and platform.zig_target is not None):
+    if installs_here(platform) or (target.family.toolkit == "none" and platform.zig_target is not None):
         return
     here = host_platform(table)
     raise ToolMissingError(

@@ -31,6 +31,7 @@ _NO_OTHER_INDEX: Mapping[str, str] = {
     "PIP_CONFIG_FILE": os.devnull,
     **dict.fromkeys(("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS"), ""),
 }
+_NOT_NEEDED = "the models compute without them"
 # what a family's driver brings and its wheels do not
 _DRIVERS = {"cuda": {"linux": "libcuda.so.1", "windows": "nvcuda.dll"}}
 
@@ -52,16 +53,11 @@ def plan_dependencies(wheel: Wheel, target: Target) -> Dependencies:
     driver nothing can come of it: then they are left out, and the wheel must compute on the CPU without
     them.
     """
-    declared = tuple(
-        text
-        for text in wheel.metadata.get_all("Requires-Dist", [])
-        if "extra" not in str(Requirement(text).marker or "")
-    )
+    declared = declared_by(wheel)
     if not declared:
         return Dependencies(declared=(), installed=True, reason="the wheel requires nothing")
     if set(declared) <= set(project.requirements()):
-        reason = "the models compute without them"
-        return Dependencies(declared=declared, installed=False, reason=reason)
+        return Dependencies(declared=declared, installed=False, reason=_NOT_NEEDED)
     driver = _DRIVERS.get(target.family.name, {}).get(target.platform.system)
     if driver is None:
         return Dependencies(declared=declared, installed=True, reason="the wheel requires them")
@@ -73,6 +69,25 @@ def plan_dependencies(wheel: Wheel, target: Target) -> Dependencies:
         reason = f"{driver} does not load here, so no GPU can use them ({why})"
         return Dependencies(declared=declared, installed=False, reason=reason)
     return Dependencies(declared=declared, installed=True, reason=f"{driver} loads here")
+
+
+def without_dependencies(wheel: Wheel) -> Dependencies:
+    """Say that a wheel was installed alone, as for an emulator, under which there is no GPU."""
+    declared = declared_by(wheel)
+    if not declared:
+        return Dependencies(declared=(), installed=True, reason="the wheel requires nothing")
+    plain = set(declared) <= set(project.requirements())
+    reason = _NOT_NEEDED if plain else "there is no GPU under an emulator"
+    return Dependencies(declared=declared, installed=False, reason=reason)
+
+
+def declared_by(wheel: Wheel) -> tuple[str, ...]:
+    """Return what a wheel requires besides Python, without its extras."""
+    return tuple(
+        text
+        for text in wheel.metadata.get_all("Requires-Dist", [])
+        if "extra" not in str(Requirement(text).marker or "")
+    )
 
 
 def make_environment(interpreter: Interpreter, folder: Path) -> Path:

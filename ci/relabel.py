@@ -27,7 +27,8 @@ from ci.errors import SmokeError, UsageError, WheelError
 from ci.host import host_platform
 from ci.interpreters import Interpreter
 from ci.progress import Progress
-from ci.smoke import report_path, require_passed, smoke, write_report
+from ci.smoke import smoke
+from ci.smoke_report import report_path, require_passed, write_report
 from ci.table import Table, Target
 from ci.variants import Auto, WheelVariant
 from ci.wheel import Wheel, library_names, read_wheel, write_wheel

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform as python_platform
 import shutil
 import sys
 import tempfile
@@ -14,8 +13,6 @@ from datetime import datetime
 from pathlib import Path
 
 from ci import paths
-from ci.errors import SmokeError
-from ci.host import cpu_name
 from ci.installation import (
     CLEAN,
     Dependencies,
@@ -28,9 +25,9 @@ from ci.interpreters import Interpreter
 from ci.loading import can_load, prove_loading
 from ci.process import ProcessError, run
 from ci.progress import Progress
-from ci.record import checkout_commit
+from ci.smoke_report import device_of, report_of
 from ci.table import Target
-from ci.wheel import Wheel, read_wheel
+from ci.wheel import read_wheel
 
 _SCRIPT = paths.ROOT / "tests" / "smoke" / "run.py"
 _GPU_SCRIPT = _SCRIPT.with_name("gpu.py")
@@ -107,8 +104,8 @@ def smoke(
             module = prove_loading(wheel, target, interpreters[0], models, progress)
             results[0] = _joined(results[0], module)
     if gpu:
-        progress.step(f"GPU device: {_device(results)}")
-    return _report(
+        progress.step(f"GPU device: {device_of(results)}")
+    return report_of(
         wheel, target, results, now, dependencies=dependencies, throughput=throughput, module=module
     )
 
@@ -121,65 +118,6 @@ def _joined(result: Mapping[str, object], module: Mapping[str, object]) -> dict[
         "passed": bool(result["passed"]) and bool(module["passed"]),
         "checks": [check for each in checks if isinstance(each, list) for check in each],
     }
-
-
-def _report(
-    wheel: Wheel,
-    target: Target,
-    results: Sequence[Mapping[str, object]],
-    now: datetime,
-    *,
-    dependencies: Dependencies,
-    throughput: Mapping[str, object] | None,
-    module: Mapping[str, object] | None,
-) -> dict[str, object]:
-    libc, libc_version = python_platform.libc_ver()
-    gpu: dict[str, object] = {}
-    if target.family.smoke == "gpu":
-        device = _device(results)
-        gpu = {"device": device}
-        if device != "none":
-            gpu |= {"devices": results[0]["gpu"], "throughput": throughput}
-        if module is not None:
-            gpu["module"] = {
-                "driver": "a stand-in without a device",
-                "runtime": module["runtime"],
-                "mapped": module["mapped"],
-            }
-    return {
-        "schema": 1,
-        "wheel": wheel.path.name,
-        "sha256": wheel.sha256,
-        "size": wheel.size,
-        "backend": target.backend.name,
-        "platform": target.platform.name,
-        "commit": checkout_commit(),
-        "date": now.strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "host": {
-            "system": python_platform.system(),
-            "machine": python_platform.machine(),
-            "libc": f"{libc} {libc_version}".strip(),
-            "cpu": cpu_name(),
-        },
-        "dependencies": {
-            "declared": list(dependencies.declared),
-            "installed": dependencies.installed,
-            "reason": dependencies.reason,
-        },
-        **({"gpu": gpu} if gpu else {}),
-        "passed": bool(results) and all(result["passed"] for result in results),
-        "interpreters": list(results),
-    }
-
-
-def _device(results: Sequence[Mapping[str, object]]) -> str:
-    """Return the GPUs that every interpreter computed on, as one text; "none" where there was none."""
-    found = [result.get("gpu") for result in results]
-    if not found or not all(isinstance(devices, list) for devices in found):
-        return "none"
-    devices = found[0]
-    assert isinstance(devices, list)
-    return "; ".join(f"{device['name']}: {device['description']}" for device in devices)
 
 
 def _throughput(
@@ -203,64 +141,6 @@ def _throughput(
     if not isinstance(throughput, dict):
         return None
     return {**throughput, "interpreter": interpreter.version}
-
-
-def report_path(wheel: Path) -> Path:
-    """Return where the report of a wheel lies: beside it."""
-    return wheel.with_name(f"{wheel.name}.smoke.json")
-
-
-def write_report(wheel: Path, report: Mapping[str, object]) -> Path:
-    """Write the report beside the wheel, whole or not at all."""
-    place = report_path(wheel)
-    partial = place.with_name(f".{place.name}.part")
-    partial.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    partial.replace(place)
-    return place
-
-
-def require_passed(report: Mapping[str, object]) -> None:
-    """Raise what failed, if anything did.
-
-    Raises:
-        SmokeError: a check failed, or the wheel was proven on no interpreter at all.
-    """
-    if report["passed"]:
-        return
-    lines: list[str] = []
-    interpreters = report["interpreters"]
-    assert isinstance(interpreters, list)
-    for result in interpreters:
-        lines += [
-            f"  Python {result['version']}: {check['name']}: {check['detail']}"
-            for check in result["checks"]
-            if not check["passed"]
-        ]
-    raise SmokeError(
-        f"{report['wheel']} failed its smoke test"
-        + ("" if interpreters else ": there is no interpreter to prove it on")
-        + "".join(f"\n{line}" for line in lines),
-        cure="run it again on one of them: nox -s smoke -- --python VERSION WHEEL",
-    )
-
-
-def require_gpu(report: Mapping[str, object]) -> None:
-    """Raise unless the wheel was proven on a GPU.
-
-    Raises:
-        SmokeError: it is no GPU wheel, or an interpreter saw no device.
-    """
-    gpu = report.get("gpu")
-    if not isinstance(gpu, dict):
-        raise SmokeError(
-            f"{report['wheel']} is no GPU wheel", cure="leave --gpu away, or name a GPU wheel"
-        )
-    if gpu["device"] == "none":
-        raise SmokeError(
-            f"{report['wheel']} found no GPU to be proven on",
-            cure="run `python -m llama_cpp doctor` where it is installed; for Vulkan a software device"
-            " will do (Debian: apt install mesa-vulkan-drivers)",
-        )
 
 
 def prove_on(

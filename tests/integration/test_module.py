@@ -13,7 +13,7 @@ import pytest
 
 from ci.check import check
 from ci.project import requirements
-from ci.smoke import report_path
+from ci.smoke_report import report_path
 from ci.table import load_table
 from ci.wheel import Wheel, read_wheel
 

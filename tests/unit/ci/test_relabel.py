@@ -16,7 +16,7 @@ from ci.host import host_platform
 from ci.interpreters import choose_interpreters
 from ci.progress import Progress
 from ci.relabel import Copy, Made, make, plan, relabel
-from ci.smoke import report_path
+from ci.smoke_report import report_path
 from ci.table import Target, load_table
 from ci.variants import WheelVariant
 from ci.wheel import Wheel, read_wheel, write_wheel

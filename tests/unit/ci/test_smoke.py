@@ -17,7 +17,8 @@ from ci.errors import SmokeError
 from ci.interpreters import Interpreter, find_interpreters, probe
 from ci.process import run
 from ci.progress import Progress
-from ci.smoke import report_path, require_gpu, require_passed, smoke, write_report
+from ci.smoke import smoke
+from ci.smoke_report import report_path, require_gpu, require_passed, write_report
 from ci.table import load_table
 from ci.wheel import read_wheel, write_wheel
 from tests.wheels import write_wheel as write_wheel_of_nothing
