@@ -18,6 +18,7 @@ from pydantic.dataclasses import dataclass
 
 from ci import paths
 from ci.errors import TableError
+from ci.problems import told
 from ci.record import STRICT, CheckoutCommit, Commit, Date, File
 from ci.table import Table, Target
 from ci.vendor import Pin
@@ -118,14 +119,6 @@ def age(tag: str) -> tuple[int, bool, str]:
     """Return what sorts the tags of interpreters, the oldest first."""
     found = re.fullmatch(r"cp3(\d+)(t?)", tag)
     return (int(found[1]), bool(found[2]), tag) if found else (0, False, tag)
-
-
-def told(error: ValidationError) -> str:
-    """Return the problems of a file, one per line."""
-    return "\n".join(
-        f"  {'.'.join(str(part) for part in problem['loc']) or 'file'}: {problem['msg']}"
-        for problem in error.errors()
-    )
 
 
 def kept(known: Sequence[Proof], new: Sequence[Proof], target: Target, pin: Pin) -> list[Proof]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from ci import project
+from ci import cuda, project
 from ci.errors import SmokeError
 from ci.interpreters import Interpreter
 from ci.process import ProcessError, run
@@ -33,7 +33,7 @@ _NO_OTHER_INDEX: Mapping[str, str] = {
 }
 _NOT_NEEDED = "the models compute without them"
 # what a family's driver brings and its wheels do not
-_DRIVERS = {"cuda": {"linux": "libcuda.so.1", "windows": "nvcuda.dll"}}
+_DRIVERS = {"cuda": cuda.DRIVER}
 
 
 @dataclass(frozen=True, kw_only=True)

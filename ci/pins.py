@@ -20,6 +20,7 @@ from ci import paths
 from ci.debian import bring_package, require_mirror, unpack_package
 from ci.download import bring_from_index, unpack_wheel
 from ci.errors import TableError, disk_error
+from ci.problems import told
 from ci.progress import Progress
 from ci.redistributable import RedistributablePin
 from ci.table import Platform
@@ -116,11 +117,7 @@ def load_pins(path: Path = PINS_PATH) -> Pins:
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise TableError(f"{path.name}: {error}", cure=cure) from error
     except ValidationError as error:
-        problems = "\n".join(
-            f"  {'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"
-            for problem in error.errors()
-        )
-        raise TableError(f"{path.name}:\n{problems}", cure=cure) from error
+        raise TableError(f"{path.name}:\n{told(error)}", cure=cure) from error
     everything: list[ToolkitPin | CompilerPin] = [*pins.toolkit, *pins.compiler]
     wrong = [
         f"  {pin.name} {pin.version}, {host}: {name}"

@@ -21,9 +21,9 @@ from ci.evidence import (
     age,
     kept,
     load_evidence,
-    told,
     write_evidence,
 )
+from ci.problems import told
 from ci.record import CheckoutCommit, Commit, Date, File, Sha256, read_record, record_path
 from ci.table import Table, Target
 from ci.vendor import Pin

@@ -15,6 +15,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from ci.errors import TableError, UsageError
+from ci.problems import told
 from ci.variants import Auto, FamilyFeatures, Properties, WheelVariant, auto_problems
 
 TABLE_PATH = Path(__file__).with_name("targets.toml")
@@ -278,9 +279,9 @@ class Table:
 def _properties(values: Mapping[str, list[str]]) -> Properties:
     """Return values by feature by namespace, from values by ``namespace :: feature``."""
     properties: Properties = {}
-    for feature, told in values.items():
+    for feature, value in values.items():
         namespace, _, name = feature.partition(" :: ")
-        properties.setdefault(namespace, {})[name] = told
+        properties.setdefault(namespace, {})[name] = value
     return properties
 
 
@@ -310,11 +311,7 @@ def load_table(path: Path = TABLE_PATH) -> Table:
         # strict, but with tables for dataclasses: that is what pydantic does with JSON
         file = TypeAdapter(_File).validate_json(json.dumps(raw, default=str))
     except ValidationError as error:
-        problems = "\n".join(
-            f"  {'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"
-            for problem in error.errors()
-        )
-        raise TableError(f"{path.name}:\n{problems}", cure=cure) from error
+        raise TableError(f"{path.name}:\n{told(error)}", cure=cure) from error
     table = Table(
         index=file.index,
         interpreters=file.interpreters,
