@@ -44,12 +44,12 @@ def likeliest(logits: NDArray[np.float32], count: int) -> NDArray[np.intp] | Non
     if rows <= 1:
         return None
     # a group is a column: whole rows are compared at once
-    maxima = logits[: rows * width].reshape(rows, width).max(axis=0)
+    maxima = np.maximum.reduce(logits[: rows * width].reshape(rows, width))
     lowest = np.partition(maxima, -count)[-count]
     if not lowest > -math.inf:
         # a NaN, too, which comes last in order
         return None
-    return np.flatnonzero(logits >= lowest)
+    return (logits >= lowest).nonzero()[0]
 
 
 class Candidates:
