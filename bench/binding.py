@@ -30,7 +30,9 @@ from ci.process import ProcessError, run
 from ci.progress import Progress
 from ci.vendor import Mirror
 
-Option: TypeAlias = Literal["plain", "logits processor", "logit_bias", "logprobs=5"]
+Option: TypeAlias = Literal[
+    "plain", "logits processor", "logits processor, sampled", "logit_bias", "logprobs=5"
+]
 OPTIONS: tuple[Option, ...] = get_args(Option)
 
 RAW = "raw"
