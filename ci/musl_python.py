@@ -231,14 +231,14 @@ class _Recipe:
         self._machine = platform.machine
         self._prefix = work / "libraries"
         self._env = {
-            "CC": str(work / "compiler" / "cc"),
+            # without -dynamic zig links programs with its own copy of musl
+            "CC": f"{work / 'compiler' / 'cc'} -dynamic",
             # configure knows musl by what its own stdarg.h defines; clang has another one
             "CPP": f"{work / 'compiler' / 'cc'} -E -D__DEFINED_va_list",
             "CXX": str(work / "compiler" / "c++"),
             "AR": str(work / "compiler" / "ar"),
             "RANLIB": str(work / "compiler" / "ranlib"),
-            # without -dynamic zig links programs with its own copy of musl
-            "LDFLAGS": f"-dynamic -Wl,--dynamic-linker={loader}",
+            "LDFLAGS": f"-Wl,--dynamic-linker={loader}",
             "CFLAGS": "-O1 -fPIC",
             **dict.fromkeys(("CPPFLAGS", "PYTHONPATH", "PYTHONHOME", "MAKEFLAGS"), ""),
             **compiler.env,
