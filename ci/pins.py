@@ -1,4 +1,4 @@
-"""The pins of toolkits and host compilers, ``ci/toolkits.toml``: where each piece comes from."""
+"""The pins, ``ci/toolkits.toml``: toolkits, host compilers, what wheels are proven on; where from."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ PINS_PATH = Path(__file__).with_name("toolkits.toml")
 _STRICT = ConfigDict(extra="forbid", strict=True)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _PACKAGE = re.compile(r"pool/[\w.+~/-]+\.deb")
+_SOURCE = re.compile(r"pool/[\w.+~/-]+\.orig\.tar\.(?:gz|xz)")
 _WHEEL = re.compile(r"[\w.]+-[\w.]+-py3-none-[\w.]+\.whl")
 
 Host: TypeAlias = Literal["linux_x86_64", "linux_aarch64", "windows_x86_64"]
@@ -85,12 +86,45 @@ class CompilerPin:
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
+class LibcPin:
+    """A C library to run programs on that are not made for this machine's own."""
+
+    name: Literal["musl"]
+    version: str
+    suite: str
+    host: dict[Host, Pieces]
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class InterpreterPin:
+    """A Python to be built, and what it is linked with: source archives by their path and sha256.
+
+    The path is below the mirror of Debian; the order is that in which they are built.
+    """
+
+    name: Literal["CPython"]
+    version: str
+    libc: Literal["musl"]
+    sources: dict[str, str]
+
+    def problems(self) -> list[str]:
+        """Say which are no source archives or no hashes."""
+        return [
+            path
+            for path, sha256 in self.sources.items()
+            if not _SOURCE.fullmatch(path) or ".." in path or not _SHA256.fullmatch(sha256)
+        ]
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
 class Pins:
     """What can be brought."""
 
     schema: Literal[2]
     toolkit: list[ToolkitPin]
     compiler: list[CompilerPin] = field(default_factory=list)
+    libc: list[LibcPin] = field(default_factory=list)
+    interpreter: list[InterpreterPin] = field(default_factory=list)
     redistributable: list[RedistributablePin] = field(default_factory=list)
 
 
@@ -117,13 +151,18 @@ def load_pins(path: Path = PINS_PATH) -> Pins:
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise TableError(f"{path.name}: {error}", cure=cure) from error
     except ValidationError as error:
-        raise TableError(f"{path.name}:\n{told(error)}", cure=cure) from error
-    everything: list[ToolkitPin | CompilerPin] = [*pins.toolkit, *pins.compiler]
+        raise TableError(f"{path.name}:
+{told(error)}", cure=cure) from error
+    everything: list[ToolkitPin | CompilerPin | LibcPin]
+    everything = [*pins.toolkit, *pins.compiler, *pins.libc]
     wrong = [
         f"  {pin.name} {pin.version}, {host}: {name}"
         for pin in everything
         for host, pieces in pin.host.items()
         for name in pieces.problems()
+    ]
+    wrong += [
+        f"  {pin.name} {pin.version}: {path}" for pin in pins.interpreter for path in pin.problems()
     ]
     wrong += [
         f"  {pin.name} {pin.version}: no release (12.8.1), sha256 or name of a component"
@@ -139,7 +178,7 @@ def load_pins(path: Path = PINS_PATH) -> Pins:
 
 def unpacked(
     progress: Progress,
-    pin: ToolkitPin | CompilerPin,
+    pin: ToolkitPin | CompilerPin | LibcPin,
     host: Host,
     arrange: Callable[[Path], None],
     *,
@@ -182,7 +221,11 @@ def unpacked(
 
 
 def _unpack(
-    progress: Progress, pin: ToolkitPin | CompilerPin, pieces: Pieces, files: Path, folder: Path
+    progress: Progress,
+    pin: ToolkitPin | CompilerPin | LibcPin,
+    pieces: Pieces,
+    files: Path,
+    folder: Path,
 ) -> None:
     number = len(pieces.packages) + len(pieces.wheels)
     progress.step(f"bringing {pin.name} {pin.version}: {number} files")

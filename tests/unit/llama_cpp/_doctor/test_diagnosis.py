@@ -505,6 +505,14 @@ def commands(machine: Facts, identifier: str) -> list[str]:
     return [step.text for step in only(machine, identifier).steps if step.kind == "command"]
 
 
+def test_a_wheel_of_another_system_goes_before_the_same_version_comes() -> None:
+    install = f'pip install --index-url {SITE_URL}/cpu/ "llama-cpp-python==0.3.100+cpu"'
+    labelled = facts("cpu", ALPINE, installation=wheel("cpu", LINUX_TAG))
+    assert commands(labelled, "wrong-libc") == ["pip uninstall -y llama-cpp-python", install]
+    plain = facts("cpu", ALPINE, installation=wheel(None, LINUX_TAG))
+    assert commands(plain, "wrong-libc") == [install]
+
+
 @pytest.mark.parametrize(
     ("tool", "expected"),
     [
