@@ -141,8 +141,10 @@ NAME = wheel_name(MUSL, VERSION)
         (
             failing,
             [
-                f"failing: {MUSL.name}: {NAME}.smoke.json does not say that the wheel passed:"
-                " cp313 greedy tokens"
+                (
+                    f"failing: {MUSL.name}: {NAME}.smoke.json does not say that the wheel passed:"
+                    " cp313 greedy tokens"
+                )
             ],
         ),
         (
@@ -157,23 +159,29 @@ NAME = wheel_name(MUSL, VERSION)
         (
             other_version,
             [
-                f"other version: {wheel_name(MUSL, '0.3.101')}: it is of version 0.3.101, the"
-                " release of 0.3.100"
+                (
+                    f"other version: {wheel_name(MUSL, '0.3.101')}: it is of version 0.3.101, the"
+                    " release of 0.3.100"
+                )
             ],
         ),
         (
             extra_wheel,
             [
-                f"extra: {wheel_name(TABLE.target('vulkan', 'manylinux_x86_64'), VERSION)}:"
-                " the release has no such file"
+                (
+                    f"extra: {wheel_name(TABLE.target('vulkan', 'manylinux_x86_64'), VERSION)}:"
+                    " the release has no such file"
+                )
             ],
         ),
         (extra_file, ["extra: note.txt: the release has no such file"]),
         (
             extra_report,
             [
-                f"other version: {wheel_name(MUSL, '0.3.99')}.smoke.json: it is of version 0.3.99,"
-                " the release of 0.3.100"
+                (
+                    f"other version: {wheel_name(MUSL, '0.3.99')}.smoke.json: it is of version 0.3.99,"
+                    " the release of 0.3.100"
+                )
             ],
         ),
     ],
