@@ -119,6 +119,13 @@ def publish(session: nox.Session) -> None:
 
 
 @nox.session
+def release(session: nox.Session) -> None:
+    """Make all that this machine can of a release, unpublished: nox -s release -- --dry-run."""
+    install(session, "release")
+    session.run("python", "-m", "ci", "release", *session.posargs)
+
+
+@nox.session
 def upload(session: nox.Session) -> None:
     """Upload to PyPI what belongs there: the CPU wheels without label, Metal's for Apple silicon."""
     install(session, "ci", "upload")

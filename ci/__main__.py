@@ -31,6 +31,7 @@ from ci.proof import proof_table
 from ci.proving import not_provable, prove
 from ci.redistributable import pin_redistributable
 from ci.relabel import AUTO, make, plan
+from ci.release_verb import run_release
 from ci.repair import repair
 from ci.reports import BUILD_SUFFIX, SMOKE_SUFFIX, add_reports
 from ci.reproduce import reproduce
@@ -66,6 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
             "fresh-root": _fresh_root,
             "proof": _proof,
             "upload": _upload,
+            "release": _release,
         }[options.verb]
         verb(options, table, progress)
     except ToolchainError as error:
@@ -284,6 +286,10 @@ def _upload(options: argparse.Namespace, table: Table, progress: Progress) -> No
     with tempfile.TemporaryDirectory(prefix="upload-") as folder:
         given = options.files or [paths.DIST]
         upload(given, repository, Path(folder), table, progress, dry_run=options.dry_run)
+
+
+def _release(options: argparse.Namespace, table: Table, progress: Progress) -> None:
+    run_release(options, table, progress, lambda: _interpreters(options, table))
 
 
 def _tree(source: Path | None, progress: Progress, pin: Pin) -> Tree:

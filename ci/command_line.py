@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ci import emulation, paths
 from ci.relabel import AUTO
+from ci.release_verb import add_release
 
 
 def command_line() -> argparse.ArgumentParser:
@@ -93,6 +94,8 @@ def command_line() -> argparse.ArgumentParser:
     upload_.add_argument("--dry-run", action="store_true", help="stop before the upload")
 
     _add_proof(verbs.add_parser)
+
+    add_release(verbs.add_parser, _add_pythons)
 
     generate = verbs.add_parser("generate", help="write the ABI, licences and README's tables anew")
     generate.add_argument("--check", action="store_true", help="only say what is stale")

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from string import Template
 
-from ci import paths, zig
+from ci import paths, project, zig
 from ci.abi import generate as generate_abi
 from ci.evidence import load_evidence
 from ci.proof import proof_page, proof_summary
@@ -26,7 +26,7 @@ def derived_files(table: Table, tree: Tree, *, root: Path = paths.ROOT) -> dict[
     readme = (root / "README.md").read_text(encoding="utf-8")
     files["README.md"] = _put(readme, "install table", install_table(table))
     commands = (root / "llama_cpp" / "_commands.json").read_text(encoding="utf-8")
-    shown = install_commands(commands, table=table, version=_version(root))
+    shown = install_commands(commands, table=table, version=project.version(root))
     files["README.md"] = _put(files["README.md"], "install commands", shown)
     evidence = load_evidence(table, root / "docs" / "proof")
     pin = load_pin(root / "vendor" / "llama.cpp.toml")
@@ -101,11 +101,6 @@ def install_commands(commands: str, *, table: Table, version: str) -> str:
             kind = "sh" if step["kind"] == "command" else "toml"
             parts.append(f"```{kind}\n{text}\n```")
     return "\n\n".join(parts)
-
-
-def _version(root: Path) -> str:
-    text = (root / "llama_cpp" / "_version.py").read_text(encoding="utf-8")
-    return text.split('__version__ = "')[1].split('"')[0]
 
 
 def backends_record(table: Table) -> str:

@@ -27,7 +27,7 @@ CLEAN: Mapping[str, str] = {
     "PYTHONDONTWRITEBYTECODE": "1",
 }
 # nothing but what is named on the command line
-_NO_OTHER_INDEX: Mapping[str, str] = {
+NO_OTHER_INDEX: Mapping[str, str] = {
     "PIP_CONFIG_FILE": os.devnull,
     **dict.fromkeys(("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS"), ""),
 }
@@ -126,10 +126,10 @@ def install(
     if not dependencies.declared or not dependencies.installed:
         # what the wheel needs to compute is in the wheel
         command += ["--no-index", "--no-cache-dir", "--no-deps"]
-        env |= _NO_OTHER_INDEX
+        env |= NO_OTHER_INDEX
     elif index is not None:
         command += ["--index-url", index]
-        env |= _NO_OTHER_INDEX
+        env |= NO_OTHER_INDEX
     run([*command, _installable(wheel, folder)], env=env)
     packages = installed_packages(python)
     own = {"pip", "setuptools", "wheel", "llama-cpp-python", "llama_cpp_python"}
@@ -173,7 +173,7 @@ def fetch(
         python = make_environment(interpreter, scratch / "env")
         command = [*_pip(python), "download", "-q", "--no-deps", "--no-cache-dir"]
         command += ["--only-binary", ":all:", "--index-url", url, "--dest", str(scratch / "wheel")]
-        run([*command, wanted], env={**CLEAN, **_NO_OTHER_INDEX})
+        run([*command, wanted], env={**CLEAN, **NO_OTHER_INDEX})
     except ProcessError as error:
         last = "".join(f"\n  | {line}" for line in error.tail[-3:])
         raise SmokeError(

@@ -151,8 +151,7 @@ def load_pins(path: Path = PINS_PATH) -> Pins:
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise TableError(f"{path.name}: {error}", cure=cure) from error
     except ValidationError as error:
-        raise TableError(f"{path.name}:
-{told(error)}", cure=cure) from error
+        raise TableError(f"{path.name}:\n{told(error)}", cure=cure) from error
     everything: list[ToolkitPin | CompilerPin | LibcPin]
     everything = [*pins.toolkit, *pins.compiler, *pins.libc]
     wrong = [

@@ -23,8 +23,9 @@ LAYERS = [
      "ci.module", "ci.musl", "ci.proof", "ci.record", "ci.reports",
      "ci.relabel", "ci.repair", "ci.reproduce", "ci.smoke", "ci.smoke_report", "ci.vendor"},
     {"ci.proving"},
-    {"ci.command_line", "ci.docs", "ci.engine", "ci.gpu_wheel", "ci.upload"},
-    {"ci.build"},
+    {"ci.costs", "ci.docs", "ci.engine", "ci.gpu_wheel", "ci.release_pages", "ci.release_set", "ci.upload"},
+    {"ci.build", "ci.installed", "ci.release", "ci.release_folder", "ci.release_verb", "ci.staging"},
+    {"ci.command_line"},
     {"ci.__main__"},
 ]  # fmt: skip
 
