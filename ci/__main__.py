@@ -24,7 +24,7 @@ from ci.fresh_root import readme_commands
 from ci.host import host_platform
 from ci.installation import backend_index, fetch
 from ci.interpreters import Interpreter, choose_interpreters, find_interpreters
-from ci.matrix import render_matrix, select_targets
+from ci.matrix import parse_gpu_runners, render_matrix, select_targets, write_outputs
 from ci.pins import PINS_PATH, load_pins
 from ci.progress import Progress
 from ci.proof import proof_table
@@ -209,7 +209,11 @@ def _auto(options: argparse.Namespace, table: Table, progress: Progress) -> None
 
 def _matrix(options: argparse.Namespace, table: Table, progress: Progress) -> None:
     del progress
-    print(render_matrix(select_targets(table, options.target), options.format))
+    targets = select_targets(table, options.target, subset=options.subset)
+    if options.outputs is not None:
+        runners = parse_gpu_runners(options.gpu_runners, table)
+        write_outputs(options.outputs, table, targets, runners)
+    print(render_matrix(table, targets, options.format))
 
 
 def _generate(options: argparse.Namespace, table: Table, progress: Progress) -> None:
@@ -300,7 +304,8 @@ def _tree(source: Path | None, progress: Progress, pin: Pin) -> Tree:
 
 def _interpreters(options: argparse.Namespace, table: Table) -> list[Interpreter]:
     supported = table.interpreters.all
-    if options.python:
+    # a workflow says "" where a platform has none of its own
+    if any(options.python):
         return choose_interpreters(options.python, supported)
     found = find_interpreters(supported)
     if not found:

@@ -57,7 +57,9 @@ def require_platform(target: Target, table: Table) -> None:
         ToolMissingError: it cannot; the message says which machine builds it.
     """
     platform = target.platform
-    if installs_here(platform) or (target.family.toolkit == "none" and platform.zig_target is not None):
+    if installs_here(platform) or (
+        target.family.toolkit == "none" and platform.zig_target is not None
+    ):
         return
     here = host_platform(table)
     raise ToolMissingError(
