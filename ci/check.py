@@ -33,8 +33,13 @@ _SYSTEM_LIBRARIES: Mapping[System, tuple[str, ...]] = {
         *("api-ms-win-*.dll", "MSVCP140*.dll", "VCRUNTIME140*.dll"),
     ),
 }
-# instructions that their code asks cpuid for at run time: miniaudio's FLAC decoder
-_GUARDED = {("mtmd", "lzcnt")}
+# instructions that run only where the CPU has them. miniaudio's FLAC decoder asks cpuid; the C++ runtime
+# of ARM, which is in every library, unwinds frames of SVE and frames with memory tags.
+_GUARDED: Mapping[str, Mapping[str, frozenset[str]]] = {
+    "x86_64": {"mtmd": frozenset({"lzcnt"})},
+    "aarch64": {"*": frozenset({"cntd", "stg"})},
+    "arm64": {},
+}
 # home folders, temporary folders and checkouts of build machines
 _BUILD_PATH = re.compile(
     rb"(?:/home/|/root/|/Users/|/tmp/|/project/|/github/|[A-Z]:\\)[\w.\\/-]{3,}"
@@ -269,6 +274,8 @@ def _baseline_problems(name: str, library: Library, target: Target) -> Iterator[
     platform = target.platform
     if stem in {f"ggml-cpu-{variant}" for variant in platform.cpu_variants[1:]}:
         return
-    guarded = frozenset(mnemonic for owner, mnemonic in _GUARDED if owner == stem)
+    guarded = frozenset[str]().union(
+        *(names for owner, names in _GUARDED[platform.machine].items() if owner in {stem, "*"})
+    )
     for level, first in levels_above_baseline(library.code, platform.machine, guarded).items():
         yield f"{name} is to run on every CPU but uses {level}: {first}"

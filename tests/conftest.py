@@ -14,6 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from ci.host import host_platform
+from ci.table import load_table
+
 ROOT = Path(__file__).resolve().parent.parent
 
 # a shell starts background jobs with SIGINT ignored, and what they start inherits it
@@ -50,7 +53,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def wheel() -> Path:
     """The finished wheel of this machine's CPU target in ``dist/``."""
-    wheels = sorted((ROOT / "dist").glob("llama_cpp_python-*+cpu-py3-none-*.whl"))
+    tag = host_platform(load_table()).wheel_tag
+    wheels = sorted((ROOT / "dist").glob(f"llama_cpp_python-*+cpu-py3-none-{tag}.whl"))
     if len(wheels) != 1:
         pytest.fail(f"dist/ holds {len(wheels)} CPU wheels: run `nox -s build -- --backend cpu`")
     return wheels[0]
@@ -62,7 +66,8 @@ def libraries(tmp_path_factory: pytest.TempPathFactory) -> Path:
     chosen = os.environ.get("LLAMA_CPP_LIB_PATH")
     if chosen:
         return Path(chosen)
-    wheels = sorted((ROOT / "dist").glob("llama_cpp_python-*+cpu-py3-none-*.whl"))
+    tag = host_platform(load_table()).wheel_tag
+    wheels = sorted((ROOT / "dist").glob(f"llama_cpp_python-*+cpu-py3-none-{tag}.whl"))
     if len(wheels) != 1:
         pytest.fail(f"dist/ holds {len(wheels)} CPU wheels: run `nox -s build -- --backend cpu`")
     folder = tmp_path_factory.mktemp("libraries")

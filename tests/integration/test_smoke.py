@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from ci.host import host_platform
+from ci.table import load_table
 from tests.installers.served import ROOT, Served, isolated, update
 
 DIST = ROOT / "dist"
@@ -20,7 +22,8 @@ DIST = ROOT / "dist"
 @pytest.mark.parametrize("backend", ["cpu", "vulkan"])
 def test_the_wheel_of_an_index_is_proven(tmp_path: Path, backend: str) -> None:
     """It is fetched, checked and proven; the report is about the bytes that the index has."""
-    wheels = sorted(DIST.glob(f"llama_cpp_python-*+{backend}-*.whl"))
+    tag = host_platform(load_table()).wheel_tag
+    wheels = sorted(DIST.glob(f"llama_cpp_python-*+{backend}-py3-none-{tag}.whl"))
     if not wheels:
         pytest.skip(f"no wheel in dist/: run `nox -s build -- --backend {backend}`")
     (wheel,) = wheels
