@@ -24,7 +24,7 @@ from ci.fresh_root import readme_commands
 from ci.host import host_platform
 from ci.installation import backend_index, fetch
 from ci.interpreters import Interpreter, choose_interpreters, find_interpreters
-from ci.matrix import render_matrix, select_targets
+from ci.matrix import parse_gpu_runners, render_matrix, select_targets, write_outputs
 from ci.pins import PINS_PATH, load_pins
 from ci.progress import Progress
 from ci.proof import proof_table
@@ -207,7 +207,12 @@ def _auto(options: argparse.Namespace, table: Table, progress: Progress) -> None
 
 def _matrix(options: argparse.Namespace, table: Table, progress: Progress) -> None:
     del progress
-    print(render_matrix(select_targets(table, options.target), options.format))
+    targets = select_targets(table, options.target, subset=options.subset)
+    if options.outputs is not None:
+        text = options.gpu_runners
+        runners = None if text is None else parse_gpu_runners(text, table)
+        write_outputs(options.outputs, table, targets, runners)
+    print(render_matrix(table, targets, options.format))
 
 
 def _generate(options: argparse.Namespace, table: Table, progress: Progress) -> None:

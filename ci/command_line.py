@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ci import emulation, paths
 from ci.relabel import AUTO
+from ci.schedule import SUBSETS
 
 
 def command_line() -> argparse.ArgumentParser:
@@ -45,11 +46,7 @@ def command_line() -> argparse.ArgumentParser:
     _add_pythons(auto)
     _add_out(auto, paths.DIST / AUTO)
 
-    matrix = verbs.add_parser("matrix", help="print the targets, for people or for a workflow")
-    matrix.add_argument("--format", choices=["text", "github"], default="text")
-    matrix.add_argument(
-        "--target", action="append", default=[], metavar="PATTERN", help="such as 'cpu-*'"
-    )
+    _add_matrix(verbs.add_parser)
 
     reproduce_ = verbs.add_parser(
         "reproduce", help="build wheels again in another folder and compare every byte"
@@ -187,6 +184,33 @@ def _add_smoke(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
         default=paths.BUILD / "staged",
         metavar="FOLDER",
         help="with --index: where the wheel and its report go (default: build/staged)",
+    )
+
+
+def _add_matrix(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
+    matrix = add_parser("matrix", help="print the targets, for people or for a workflow")
+    matrix.add_argument("--format", choices=["text", "github"], default="text")
+    matrix.add_argument(
+        "--subset", choices=SUBSETS, help="what a workflow builds (default: every target)"
+    )
+    matrix.add_argument(
+        "--target",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="such as 'cpu-*', or several with spaces between",
+    )
+    matrix.add_argument(
+        "--outputs",
+        type=Path,
+        metavar="FILE",
+        help="also append the outputs of a workflow's job: wheels, platforms, gpu",
+    )
+    matrix.add_argument(
+        "--gpu-runners",
+        metavar="JSON",
+        help="runners with a GPU by patterns of targets; where it is given, even empty, each target"
+        " that needs one must have one",
     )
 
 

@@ -3,44 +3,111 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Literal, TypeAlias
 
+from pydantic import TypeAdapter, ValidationError
+
 from ci.errors import UsageError
+from ci.schedule import Subset
 from ci.table import Table, Target
 
 Format: TypeAlias = Literal["github", "text"]
+Labels: TypeAlias = str | list[str]
+Row: TypeAlias = dict[str, object]
+
+_GPU_CURE = (
+    "say in the variable GPU_RUNNERS which runners have one, such as"
+    ' {"cu1*-manylinux_x86_64": ["self-hosted", "nvidia"]}, or name the targets of your releases in'
+    " the variable RELEASE_TARGETS"
+)
 
 
-def select_targets(table: Table, patterns: Sequence[str]) -> list[Target]:
+@dataclass(frozen=True, kw_only=True)
+class GpuRunners:
+    """Runners with a GPU: labels by a pattern of the targets that they prove; the first one counts."""
+
+    labels: Mapping[str, Labels] = field(default_factory=dict)
+
+    def of(self, target: Target) -> Labels | None:
+        """Return the labels of the runner that proves a target; None where there is none."""
+        matching = (
+            labels for pattern, labels in self.labels.items() if fnmatchcase(target.name, pattern)
+        )
+        return next(matching, None)
+
+
+def parse_gpu_runners(text: str, table: Table) -> GpuRunners:
+    """Read ``{"cu1*-manylinux_x86_64": ["self-hosted", "nvidia"]}``; an empty text is none at all.
+
+    Raises:
+        UsageError: it is no such JSON, or a pattern matches no target that needs a GPU.
+    """
+    cure = 'write {"PATTERN OF TARGETS": "LABEL" or ["LABEL", …], …}'
+    if not text.strip():
+        return GpuRunners()
+    try:
+        labels = TypeAdapter(dict[str, Labels]).validate_json(text, strict=True)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(str(part) for part in problem["loc"])
+        raise UsageError(f"GPU runners: {where}: {problem['msg']}", cure=cure) from error
+    needing = [target.name for target in table.targets if needs_gpu_runner(target)]
+    for pattern in labels:
+        if not any(fnmatchcase(name, pattern) for name in needing):
+            raise UsageError(
+                f"GPU runners: {pattern!r} matches no target that needs one",
+                cure=f"choose from {', '.join(needing)}",
+            )
+    return GpuRunners(labels=labels)
+
+
+def needs_gpu_runner(target: Target) -> bool:
+    """Say whether a target can only be proven on a runner with a GPU of its own."""
+    family = target.family
+    return family.smoke == "gpu" and target.platform.name not in family.gpu_on_runner
+
+
+def select_targets(
+    table: Table, patterns: Sequence[str], *, subset: Subset | None = None
+) -> list[Target]:
     """Return the targets whose names match one of the patterns; all where there are none.
+
+    Args:
+        table: whose targets they are.
+        patterns: such as ``cpu-*``; one text may hold several, with spaces between.
+        subset: only those of it.
 
     Raises:
         UsageError: a pattern matches nothing.
     """
-    for pattern in patterns:
-        if not any(fnmatchcase(target.name, pattern) for target in table.targets):
+    within = list(table.targets)
+    if subset is not None:
+        within = _matching(within, table.subsets.patterns(subset))
+    wanted = [pattern for text in patterns for pattern in text.split()]
+    for pattern in wanted:
+        if not _matching(within, [pattern]):
             raise UsageError(
                 f"no target matches {pattern!r}",
                 cure="run `nox -s matrix` for the list; patterns look like 'cpu-*' or '*-win_amd64'",
             )
+    return _matching(within, wanted) if wanted else within
+
+
+def _matching(targets: Sequence[Target], patterns: Sequence[str]) -> list[Target]:
     return [
         target
-        for target in table.targets
-        if not patterns or any(fnmatchcase(target.name, pattern) for pattern in patterns)
+        for target in targets
+        if any(fnmatchcase(target.name, pattern) for pattern in patterns)
     ]
 
 
-def render_matrix(targets: Sequence[Target], style: Format) -> str:
-    """Return the matrix as text for a person, or as one line of JSON for a workflow."""
-    if style == "text":
-        width = max(len(target.name) for target in targets)
-        return "\n".join(
-            f"{target.name:{width}}  {target.platform.runner:16}  {target.wheel_tag}"
-            for target in targets
-        )
-    include = [
+def wheel_jobs(table: Table, targets: Sequence[Target]) -> list[Row]:
+    """Return one job per target: it builds the wheel, and proves what its runner can prove."""
+    return [
         {
             "target": target.name,
             "backend": target.backend.name,
@@ -48,7 +115,106 @@ def render_matrix(targets: Sequence[Target], style: Format) -> str:
             "runner": target.platform.runner,
             "cibuildwheel": target.platform.cibuildwheel,
             "smoke": target.family.smoke,
+            "gpu": _gpu(target),
+            "minutes": target.family.minutes,
+            "pythons": " ".join(table.pythons(target.platform)),
+            "packages": " ".join(_packages([target])),
         }
         for target in targets
     ]
-    return json.dumps({"include": include}, separators=(",", ":"))
+
+
+def platform_jobs(table: Table, targets: Sequence[Target]) -> list[Row]:
+    """Return one job per platform: it installs what users there get, on every interpreter."""
+    jobs: list[Row] = []
+    for platform in table.platforms.values():
+        there = [target for target in targets if target.platform == platform]
+        if there:
+            jobs.append({
+                "platform": platform.name,
+                "runner": platform.runner,
+                "backends": " ".join(target.backend.name for target in there),
+                "pythons": " ".join(table.pythons(platform)),
+                "packages": " ".join(_packages(there)),
+            })  # fmt: skip
+    return jobs
+
+
+def gpu_jobs(targets: Sequence[Target], runners: GpuRunners) -> list[Row]:
+    """Return one job per target that is proven on a runner with a GPU.
+
+    Raises:
+        UsageError: for some there is no such runner; the message names them all.
+    """
+    needing = [target for target in targets if needs_gpu_runner(target)]
+    missing = [target.name for target in needing if runners.of(target) is None]
+    if missing:
+        raise UsageError(f"there is no runner with a GPU for {', '.join(missing)}", cure=_GPU_CURE)
+    return [
+        {
+            "target": target.name,
+            "backend": target.backend.name,
+            "platform": target.platform.name,
+            "runner": runners.of(target),
+            "container": _container(target),
+        }
+        for target in needing
+    ]
+
+
+def render_matrix(table: Table, targets: Sequence[Target], style: Format) -> str:
+    """Return the matrix as text for a person, or as one line of JSON for a workflow."""
+    if style == "github":
+        return _json(wheel_jobs(table, targets))
+    width = max(len(target.name) for target in targets)
+    return "\n".join(
+        f"{target.name:{width}}  {target.platform.runner:16}  {target.wheel_tag}"
+        for target in targets
+    )
+
+
+def write_outputs(
+    place: Path, table: Table, targets: Sequence[Target], runners: GpuRunners | None
+) -> None:
+    """Append the matrices to the file in which a workflow's job says its outputs.
+
+    ``wheels`` and ``platforms``, and ``gpu`` where ``runners`` is given.
+
+    Raises:
+        UsageError: a target has no runner with a GPU.
+    """
+    outputs = {
+        "wheels": wheel_jobs(table, targets),
+        "platforms": platform_jobs(table, targets),
+        "gpu": [] if runners is None else gpu_jobs(targets, runners),
+    }
+    with place.open("a", encoding="utf-8") as file:
+        file.writelines(f"{name}={_json(jobs)}\n" for name, jobs in outputs.items())
+
+
+def _json(jobs: Sequence[Row]) -> str:
+    return json.dumps({"include": jobs}, separators=(",", ":"))
+
+
+def _gpu(target: Target) -> str:
+    if target.family.smoke != "gpu":
+        return "none"
+    return "own" if needs_gpu_runner(target) else "runner"
+
+
+def _container(target: Target) -> Row | str:
+    """Return what a job says under ``container``; an empty text is none."""
+    container = target.family.gpu_container
+    if container is None or target.platform.system != "linux":
+        return ""
+    return {"image": container.image, "options": container.options}
+
+
+def _packages(targets: Sequence[Target]) -> list[str]:
+    """Return the packages of the runner's system that the proof of these targets needs, sorted."""
+    return sorted({
+        package
+        for target in targets
+        if target.platform.system == "linux"
+        for package in (*target.platform.proof_packages, *target.family.proof_packages)
+    })  # fmt: skip

@@ -13,7 +13,8 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 # what each layer may import of ours; lower ones first
 LAYERS = [
     {"ci.errors"},
-    {"ci.fatbin", "ci.paths", "ci.problems", "ci.process", "ci.progress", "ci.project", "ci.table", "ci.variants",
+    {"ci.fatbin", "ci.paths", "ci.problems", "ci.process", "ci.progress", "ci.project", "ci.schedule",
+     "ci.table", "ci.variants",
      "ci.version_label", "ci.zig"},
     {"ci.abi", "ci.architectures", "ci.archive", "ci.clang_cuda", "ci.compiler", "ci.cuda", "ci.debian",
      "ci.deployment_target", "ci.download", "ci.metal", "ci.redistributable",
