@@ -209,8 +209,7 @@ def _matrix(options: argparse.Namespace, table: Table, progress: Progress) -> No
     del progress
     targets = select_targets(table, options.target, subset=options.subset)
     if options.outputs is not None:
-        text = options.gpu_runners
-        runners = None if text is None else parse_gpu_runners(text, table)
+        runners = parse_gpu_runners(options.gpu_runners, table)
         write_outputs(options.outputs, table, targets, runners)
     print(render_matrix(table, targets, options.format))
 
@@ -299,7 +298,8 @@ def _tree(source: Path | None, progress: Progress, pin: Pin) -> Tree:
 
 def _interpreters(options: argparse.Namespace, table: Table) -> list[Interpreter]:
     supported = table.interpreters.all
-    if options.python:
+    # a workflow says "" where a platform has none of its own
+    if any(options.python):
         return choose_interpreters(options.python, supported)
     found = find_interpreters(supported)
     if not found:

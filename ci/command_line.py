@@ -204,13 +204,14 @@ def _add_matrix(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
         "--outputs",
         type=Path,
         metavar="FILE",
-        help="also append the outputs of a workflow's job: wheels, platforms, gpu",
+        help="also append the outputs of a workflow's job: cpu, modules, platforms, gpu, index",
     )
     matrix.add_argument(
         "--gpu-runners",
+        default="none",
         metavar="JSON",
-        help="runners with a GPU by patterns of targets; where it is given, even empty, each target"
-        " that needs one must have one",
+        help="labels of runners with a GPU by patterns of targets: each target that needs one must"
+        " have one (default: none, nothing is proven on a GPU)",
     )
 
 

@@ -69,13 +69,13 @@ def probe(program: Path) -> Interpreter | None:
 
 
 def choose_interpreters(names: list[str], supported: tuple[str, ...]) -> list[Interpreter]:
-    """Return the interpreters for ``--python`` (``3.9``, ``3.13t`` or a path).
+    """Return the interpreters for ``--python`` (``3.9``, ``3.13t``, ``3.9 3.13t`` or a path).
 
     Raises:
         UsageError: one is not there or not supported.
     """
     chosen: list[Interpreter] = []
-    for name in names:
+    for name in _one_by_one(names, supported):
         if name in supported:
             there = find_interpreters((name,))
             if not there:
@@ -96,12 +96,23 @@ def choose_interpreters(names: list[str], supported: tuple[str, ...]) -> list[In
     return chosen
 
 
+def _one_by_one(names: list[str], supported: tuple[str, ...]) -> list[str]:
+    """Return the names, those apart that a workflow gives in one; a path may have spaces, too."""
+    apart: list[str] = []
+    for name in names:
+        parts = name.split()
+        apart += parts if all(part in supported for part in parts) else [name]
+    return apart
+
+
 def _candidates() -> list[Path]:
     home = Path.home()
     folders = [
         *(Path(folder) for folder in os.environ.get("PATH", "").split(os.pathsep) if folder),
         *sorted(home.glob(".pyenv/versions/*/bin"), reverse=True),
         *sorted(home.glob(".local/share/uv/python/*/bin"), reverse=True),
+        # where uv puts python3.14t, on Windows too
+        home / ".local" / "bin",
         home / ".cache" / "interpreters" / "bin",
     ]
     programs = [Path(sys.executable)]

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from ci.errors import UsageError
 from ci.schedule import Subset
-from ci.table import Table, Target
+from ci.table import Platform, Table, Target
 
 Format: TypeAlias = Literal["github", "text"]
 Labels: TypeAlias = str | list[str]
@@ -40,15 +40,17 @@ class GpuRunners:
         return next(matching, None)
 
 
-def parse_gpu_runners(text: str, table: Table) -> GpuRunners:
-    """Read ``{"cu1*-manylinux_x86_64": ["self-hosted", "nvidia"]}``; an empty text is none at all.
+def parse_gpu_runners(text: str, table: Table) -> GpuRunners | None:
+    """Read ``{"cu1*-manylinux_x86_64": ["self-hosted", "nvidia"]}``.
+
+    ``none`` is None: nothing is to be proven on a GPU.
 
     Raises:
         UsageError: it is no such JSON, or a pattern matches no target that needs a GPU.
     """
     cure = 'write {"PATTERN OF TARGETS": "LABEL" or ["LABEL", …], …}'
-    if not text.strip():
-        return GpuRunners()
+    if text == "none":
+        return None
     try:
         labels = TypeAdapter(dict[str, Labels]).validate_json(text, strict=True)
     except ValidationError as error:
@@ -117,8 +119,8 @@ def wheel_jobs(table: Table, targets: Sequence[Target]) -> list[Row]:
             "smoke": target.family.smoke,
             "gpu": _gpu(target),
             "minutes": target.family.minutes,
-            "pythons": " ".join(table.pythons(target.platform)),
-            "packages": " ".join(_packages([target])),
+            "pythons": _pythons(table, target.platform),
+            "packages": _packages([target]),
         }
         for target in targets
     ]
@@ -133,15 +135,15 @@ def platform_jobs(table: Table, targets: Sequence[Target]) -> list[Row]:
             jobs.append({
                 "platform": platform.name,
                 "runner": platform.runner,
-                "backends": " ".join(target.backend.name for target in there),
-                "pythons": " ".join(table.pythons(platform)),
-                "packages": " ".join(_packages(there)),
+                "targets": " ".join(target.name for target in there),
+                "pythons": _pythons(table, platform),
+                "packages": _packages(there),
             })  # fmt: skip
     return jobs
 
 
-def gpu_jobs(targets: Sequence[Target], runners: GpuRunners) -> list[Row]:
-    """Return one job per target that is proven on a runner with a GPU.
+def gpu_jobs(table: Table, targets: Sequence[Target], runners: GpuRunners) -> list[Row]:
+    """Return one job per target that is proven on a runner with a GPU of its own.
 
     Raises:
         UsageError: for some there is no such runner; the message names them all.
@@ -157,6 +159,7 @@ def gpu_jobs(targets: Sequence[Target], runners: GpuRunners) -> list[Row]:
             "platform": target.platform.name,
             "runner": runners.of(target),
             "container": _container(target),
+            "pythons": _pythons(table, target.platform),
         }
         for target in needing
     ]
@@ -176,20 +179,26 @@ def render_matrix(table: Table, targets: Sequence[Target], style: Format) -> str
 def write_outputs(
     place: Path, table: Table, targets: Sequence[Target], runners: GpuRunners | None
 ) -> None:
-    """Append the matrices to the file in which a workflow's job says its outputs.
+    """Append what the workflows need of the table to the file in which a job says its outputs.
 
-    ``wheels`` and ``platforms``, and ``gpu`` where ``runners`` is given.
+    ``cpu`` and ``modules`` are the jobs that build, the second ones from the wheels of the first;
+    ``platforms`` those that install, ``gpu`` those that prove on a GPU (none without ``runners``);
+    ``index`` is the address of the published index.
 
     Raises:
         UsageError: a target has no runner with a GPU.
     """
+    plain = [target for target in targets if target.family.toolkit == "none"]
+    modules = [target for target in targets if target.family.toolkit != "none"]
     outputs = {
-        "wheels": wheel_jobs(table, targets),
-        "platforms": platform_jobs(table, targets),
-        "gpu": [] if runners is None else gpu_jobs(targets, runners),
+        "cpu": _json(wheel_jobs(table, plain)),
+        "modules": _json(wheel_jobs(table, modules)),
+        "platforms": _json(platform_jobs(table, targets)),
+        "gpu": _json([] if runners is None else gpu_jobs(table, targets, runners)),
+        "index": table.index.url,
     }
     with place.open("a", encoding="utf-8") as file:
-        file.writelines(f"{name}={_json(jobs)}\n" for name, jobs in outputs.items())
+        file.writelines(f"{name}={text}\n" for name, text in outputs.items())
 
 
 def _json(jobs: Sequence[Row]) -> str:
@@ -210,11 +219,17 @@ def _container(target: Target) -> Row | str:
     return {"image": container.image, "options": container.options}
 
 
-def _packages(targets: Sequence[Target]) -> list[str]:
+def _pythons(table: Table, platform: Platform) -> str:
+    """Return the interpreters to bring to a platform's runner; one for musl is none of the runner's."""
+    return "" if platform.libc == "musl" else " ".join(table.pythons(platform))
+
+
+def _packages(targets: Sequence[Target]) -> str:
     """Return the packages of the runner's system that the proof of these targets needs, sorted."""
-    return sorted({
+    packages = {
         package
         for target in targets
         if target.platform.system == "linux"
         for package in (*target.platform.proof_packages, *target.family.proof_packages)
-    })  # fmt: skip
+    }
+    return " ".join(sorted(packages))
