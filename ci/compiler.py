@@ -123,7 +123,7 @@ def _zig(platform: Platform, folder: Path, prefixes: Mapping[Path, str]) -> Comp
 
 def _cross_defines(platform: Platform, folder: Path) -> dict[str, str]:
     """Return what tells CMake that it builds for another machine than this one."""
-    processor = platform.machine
+    processor: str = platform.machine
     if platform.system == "windows":
         processor = {"x86_64": "AMD64", "aarch64": "ARM64"}[platform.machine]
     return {

@@ -22,15 +22,16 @@ from pydantic.dataclasses import dataclass
 
 from ci import paths
 from ci.errors import ReleaseError, SmokeError, ToolMissingError
-from ci.evidence import told
 from ci.host import host_platform
 from ci.installation import CLEAN, NO_OTHER_INDEX, backend_index, make_environment, python_of
 from ci.interpreters import Interpreter
+from ci.problems import told
 from ci.process import ProcessError, run
 from ci.progress import Progress
 from ci.record import STRICT, Sha256
 from ci.release_set import Member, ReleaseSet
-from ci.smoke import report_path, write_models
+from ci.smoke import write_models
+from ci.smoke_report import report_path
 from ci.table import Table
 from ci.wheel import read_wheel
 
@@ -320,7 +321,15 @@ def _computed(
 ) -> tuple[list[str], str]:
     """Run a smoke script in short; return the names of its checks, and what failed."""
     out = folder / f"{script.stem}.json"
-    command = [python, "-I", "-X", "faulthandler", script, "--models", site.scratch / "models"]
+    command: list[str | Path] = [
+        python,
+        "-I",
+        "-X",
+        "faulthandler",
+        script,
+        "--models",
+        site.scratch / "models",
+    ]
     env = {**CLEAN, **environment}
     try:
         run([*command, "--brief", "--json", out], cwd=folder, env=env, timeout=_TIMEOUT_S)

@@ -13,7 +13,7 @@ import pytest
 from ci import zig
 from ci.compiler import Compiler, CompilerCache, _processor_seconds, choose_compiler
 from ci.errors import ToolMissingError
-from ci.host import host_platform, is_host
+from ci.host import host_platform, installs_here
 from ci.table import load_table
 
 PLATFORMS = load_table().platforms
@@ -125,7 +125,9 @@ def test_this_machine_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert list(compiler.env) == ["ZIG_GLOBAL_CACHE_DIR"]
 
 
-@pytest.mark.parametrize("name", [name for name, each in PLATFORMS.items() if not is_host(each)])
+@pytest.mark.parametrize(
+    "name", [name for name, each in PLATFORMS.items() if not installs_here(each)]
+)
 def test_the_systems_own_compiler_builds_for_no_other_machine(name: str, tmp_path: Path) -> None:
     with pytest.raises(ToolMissingError) as caught:
         choose_compiler("system", PLATFORMS[name], tmp_path, {})

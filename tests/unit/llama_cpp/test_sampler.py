@@ -461,6 +461,7 @@ def test_the_likeliest_tokens(count: int) -> None:
             assert np.sort(chosen)[-count:].tolist() == np.sort(scores)[-count:].tolist()
             # nothing is left out that is as likely as one of them
             assert np.count_nonzero(scores >= chosen.min()) == len(ids)
+        assert ids is not None
         assert len(ids) <= 1.5 * count + 5
 
 

@@ -54,8 +54,9 @@ def source(**changes: Any) -> dict[str, Any]:
     return {"build": build("source", **changes)}
 
 
-def wheel(label: str, tag: str) -> dict[str, Any]:
-    own = Distribution(f"0.3.100+{label}", SITE, "pip", None, False, (f"py3-none-{tag}",))
+def wheel(label: str | None, tag: str) -> dict[str, Any]:
+    version = "0.3.100" if label is None else f"0.3.100+{label}"
+    own = Distribution(version, SITE, "pip", None, False, (f"py3-none-{tag}",))
     return {"distribution": own}
 
 
