@@ -235,7 +235,8 @@ class _Recipe:
             "CC": f"{work / 'compiler' / 'cc'} -dynamic",
             # configure knows musl by what its own stdarg.h defines; clang has another one
             "CPP": f"{work / 'compiler' / 'cc'} -E -D__DEFINED_va_list",
-            "CXX": str(work / "compiler" / "c++"),
+            # nothing here is C++, and zig would compile its library to answer configure
+            "CXX": "no",
             "AR": str(work / "compiler" / "ar"),
             "RANLIB": str(work / "compiler" / "ranlib"),
             "LDFLAGS": f"-Wl,--dynamic-linker={loader}",
@@ -277,7 +278,9 @@ class _Recipe:
         options = ["--disable-shared", "--disable-docs", "--disable-multi-os-directory"]
         # of its two ways to make a callback the one that asks nothing of the C library
         options += ["--disable-exec-static-tramp", f"--prefix={self._prefix}", *self._cross()]
-        self._run(["./configure", "-q", *options], source)
+        # the question would have zig compile all of its musl
+        env = {"lt_cv_prog_compiler_static_works": "no"}
+        self._run(["./configure", "-q", *options], source, env)
         self._make(source, "install")
 
     def _python(self, source: Path) -> None:
