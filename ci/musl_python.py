@@ -20,7 +20,7 @@ from ci.errors import BuildError, ToolMissingError, UsageError, disk_error
 from ci.pins import InterpreterPin, Pins, host_of, load_pins, unpacked
 from ci.process import ProcessError, run
 from ci.progress import Progress
-from ci.table import Machine, Platform, load_table
+from ci.table import Machine, Platform
 
 # of what `_build` does: another one is another folder
 _REVISION = 1
@@ -44,13 +44,8 @@ _LEFT_OUT = (
 )
 # in the C library that zig links with, and not yet in the oldest that the Python must run on
 _NEWER_FUNCTIONS = ("preadv2", "pwritev2", "statx")
-# what configure finds by running a program or by looking at this machine
-_KNOWN = {
-    "ac_cv_buggy_getaddrinfo": "no",
-    "ac_cv_file__dev_ptmx": "yes",
-    "ac_cv_file__dev_ptc": "no",
-    "PKG_CONFIG": "false",
-}
+# its test asks for a network; and of this machine's own libraries it must find none
+_KNOWN = {"ac_cv_buggy_getaddrinfo": "no", "PKG_CONFIG": "false"}
 # every extension module loads, which with musl means that each of its symbols was found
 _LOOK_OVER = (
     "import importlib, pathlib, sysconfig, asyncio, ctypes, ensurepip, venv, zlib;"
@@ -62,27 +57,21 @@ _LOOK_OVER = (
 
 @dataclass(frozen=True, kw_only=True)
 class MuslPython:
-    """A Python and the musl that it runs on; ``emulator`` is the command to run it under, if any."""
+    """A Python and the version of the musl that it runs on."""
 
     program: Path
     version: str
     musl: str
-    emulator: tuple[str, ...]
 
 
 def bring_pythons(
-    progress: Progress,
-    platform: Platform,
-    *,
-    emulator: tuple[str, ...] = (),
-    pins: Pins | None = None,
+    progress: Progress, platform: Platform, *, pins: Pins | None = None
 ) -> list[MuslPython]:
     """Return the Python of a platform on each pinned musl, oldest first; built if it is not there.
 
     Args:
         progress: told what is done; a build takes some minutes.
-        platform: whose wheels are to install.
-        emulator: the command that runs the platform's programs here; empty where the CPU does.
+        platform: whose wheels are to install; of this machine.
         pins: what can be brought; by default ``ci/toolkits.toml``.
 
     Raises:
@@ -94,32 +83,48 @@ def bring_pythons(
         DiskError: there is no room.
     """
     pins = load_pins() if pins is None else pins
-    host = host_of(platform)
-    libcs = [pin for pin in pins.libc if pin.name == platform.libc and host in pin.host]
-    interpreter = next((pin for pin in pins.interpreter if pin.libc == platform.libc), None)
-    if host is None or not libcs or interpreter is None:
-        raise UsageError(
-            f"ci/toolkits.toml has no Python and C library for {platform.title}",
-            cure="prove the wheel on such a machine, or pin them",
-        )
-    loaders = [
-        loader_in(unpacked(progress, pin, host, lambda _: None, revision=1), platform.machine)
-        for pin in libcs
-    ]
-    program = _bring(progress, platform, interpreter, loaders[0], emulator, pins)
+    loaders = bring_loaders(progress, platform, pins=pins)
+    pin = next((pin for pin in pins.interpreter if pin.libc == platform.libc), None)
+    if pin is None:
+        raise _nothing_pinned("Python", platform)
+    oldest = next(iter(loaders.values()))
+    program = _bring(progress, platform, pin, oldest)
     return [
         MuslPython(
-            program=program if loader == loaders[0] else _linked_to(program, loader, libc.version),
-            version=interpreter.version,
-            musl=libc.version,
-            emulator=emulator,
+            program=program if loader == oldest else _linked_to(program, loader, version),
+            version=pin.version,
+            musl=version,
         )
-        for libc, loader in zip(libcs, loaders, strict=True)
+        for version, loader in loaders.items()
     ]
+
+
+def bring_loaders(
+    progress: Progress, platform: Platform, *, pins: Pins | None = None
+) -> dict[str, Path]:
+    """Return the dynamic loader of each pinned musl by version, oldest first.
+
+    It is the C library as well. The folder above its own is the root that its packages were unpacked in.
+
+    Raises:
+        UsageError: nothing is pinned for the platform.
+        NetworkError, VendorError, DiskError: as for `bring_pythons`.
+    """
+    pins = load_pins() if pins is None else pins
+    host = host_of(platform)
+    libcs = [pin for pin in pins.libc if pin.name == platform.libc and host in pin.host]
+    if host is None or not libcs:
+        raise _nothing_pinned("C library", platform)
+    return {
+        pin.version: loader_in(
+            unpacked(progress, pin, host, lambda _: None, revision=1), platform.machine
+        )
+        for pin in libcs
+    }
 
 
 def loader_in(folder: Path, machine: Machine) -> Path:
-    """Return the dynamic loader in an unpacked package of musl, which is the C library as well.
+    """Return the dynamic loader in an unpacked package of musl.
 
     Raises:
         UsageError: there is none.
@@ -130,6 +135,13 @@ def loader_in(folder: Path, machine: Machine) -> Path:
             return loader
     raise UsageError(
         f"{folder} has no ld-musl-{machine}.so.1", cure="mend the pin of musl in ci/toolkits.toml"
+    )
+
+
+def _nothing_pinned(what: str, platform: Platform) -> UsageError:
+    return UsageError(
+        f"ci/toolkits.toml has no {what} for {platform.title}",
+        cure="prove the wheel on such a machine, or pin one",
     )
 
 
@@ -145,14 +157,7 @@ def _linked_to(program: Path, loader: Path, version: str) -> Path:
     return place
 
 
-def _bring(
-    progress: Progress,
-    platform: Platform,
-    pin: InterpreterPin,
-    loader: Path,
-    emulator: tuple[str, ...],
-    pins: Pins,
-) -> Path:
+def _bring(progress: Progress, platform: Platform, pin: InterpreterPin, loader: Path) -> Path:
     """Return the program, built if it is not there."""
     # the loader's place is written into the program
     content = [_REVISION, zig.installed_version(), str(loader), sorted(pin.sources.items())]
@@ -166,10 +171,9 @@ def _bring(
                 work = cache / f".{folder.name}.part"
                 shutil.rmtree(work, ignore_errors=True)
                 try:
-                    build_python = _build_python(progress, platform, emulator, pins)
-                    recipe = _Recipe(progress, platform, pin, loader, work, folder, build_python)
+                    recipe = _Recipe(progress, platform, pin, loader, work, folder)
                     recipe.build()
-                    run([*emulator, recipe.stage / "bin" / program.name, "-I", "-c", _LOOK_OVER])
+                    run([recipe.stage / "bin" / program.name, "-I", "-c", _LOOK_OVER])
                     shutil.rmtree(folder, ignore_errors=True)
                     recipe.stage.replace(folder)
                 except ProcessError as error:
@@ -179,21 +183,6 @@ def _bring(
     except OSError as error:
         raise disk_error(error, cache) from error
     return program
-
-
-def _build_python(
-    progress: Progress, platform: Platform, emulator: tuple[str, ...], pins: Pins
-) -> Path | None:
-    """Return the Python of this machine that helps to build one for another machine."""
-    if not emulator:
-        return None
-    for other in load_table().platforms.values():
-        if other.libc == platform.libc and other.machine == os.uname().machine:
-            return bring_pythons(progress, other, pins=pins)[0].program
-    raise UsageError(
-        f"there is no Python of this machine to build one for {platform.title} with",
-        cure="prove the wheel on such a machine",
-    )
 
 
 def _failed(pin: InterpreterPin, error: ProcessError, work: Path, log: Path) -> BuildError:
@@ -218,7 +207,6 @@ class _Recipe:
         loader: Path,
         work: Path,
         folder: Path,
-        build_python: Path | None,
     ) -> None:
         if shutil.which("make") is None:
             raise ToolMissingError(
@@ -226,7 +214,6 @@ class _Recipe:
                 cure="install it (Debian: apt install make)",
             )
         self._progress, self._pin, self._work, self._folder = progress, pin, work, folder
-        self._build_python = build_python
         compiler = choose_compiler("zig", platform, work / "compiler", {})
         self._machine = platform.machine
         self._prefix = work / "libraries"
@@ -235,7 +222,8 @@ class _Recipe:
             "CC": f"{work / 'compiler' / 'cc'} -dynamic",
             # configure knows musl by what its own stdarg.h defines; clang has another one
             "CPP": f"{work / 'compiler' / 'cc'} -E -D__DEFINED_va_list",
-            "CXX": str(work / "compiler" / "c++"),
+            # nothing here is C++, and zig would compile its library to answer configure
+            "CXX": "no",
             "AR": str(work / "compiler" / "ar"),
             "RANLIB": str(work / "compiler" / "ranlib"),
             "LDFLAGS": f"-Wl,--dynamic-linker={loader}",
@@ -276,8 +264,10 @@ class _Recipe:
     def _libffi(self, source: Path) -> None:
         options = ["--disable-shared", "--disable-docs", "--disable-multi-os-directory"]
         # of its two ways to make a callback the one that asks nothing of the C library
-        options += ["--disable-exec-static-tramp", f"--prefix={self._prefix}", *self._cross()]
-        self._run(["./configure", "-q", *options], source)
+        options += ["--disable-exec-static-tramp", f"--prefix={self._prefix}"]
+        # the question would have zig compile all of its musl
+        env = {"lt_cv_prog_compiler_static_works": "no"}
+        self._run(["./configure", "-q", *options], source, env)
         self._make(source, "install")
 
     def _python(self, source: Path) -> None:
@@ -296,20 +286,13 @@ class _Recipe:
             **_KNOWN,
         }
         options = [f"--prefix={self._folder}", "--with-ensurepip=no", "--disable-test-modules"]
-        options += ["--without-static-libpython", "--with-system-libmpdec=no", *self._cross()]
-        if self._build_python is not None:
-            options.append(f"--with-build-python={self._build_python}")
+        options += ["--without-static-libpython", "--with-system-libmpdec=no"]
         self._run(["./configure", "-q", *options], source, env)
         self._progress.step("compiling it")
         self._make(source)
         # nothing is compiled to bytecode: the first import of a module does that
         install = ["altinstall", f"DESTDIR={self._work / 'stage'}", "COMPILEALL_OPTS=-q -x ."]
         self._make(source, *install)
-
-    def _cross(self) -> list[str]:
-        if self._build_python is None:
-            return []
-        return [f"--host={self._machine}-linux-musl", f"--build={os.uname().machine}-linux-gnu"]
 
     def _make(self, source: Path, *targets: str) -> None:
         self._run(["make", "-s", f"-j{os.cpu_count() or 1}", *targets], source)
