@@ -19,7 +19,7 @@ LAYERS = [
      "ci.deployment_target", "ci.download", "ci.metal", "ci.redistributable",
      "ci.host", "ci.host_compiler", "ci.installation", "ci.instructions", "ci.interpreters",
      "ci.library", "ci.pins", "ci.provision", "ci.rocm", "ci.sbom", "ci.toolkit", "ci.vulkan", "ci.wheel"},
-    {"ci.check", "ci.device_code", "ci.emulation", "ci.evidence", "ci.fresh_root", "ci.loading", "ci.matrix",
+    {"ci.check", "ci.device_code", "ci.emulation", "ci.evidence", "ci.fresh_root", "ci.guest", "ci.loading", "ci.matrix",
      "ci.module", "ci.proof", "ci.record", "ci.reports",
      "ci.relabel", "ci.repair", "ci.reproduce", "ci.smoke", "ci.smoke_report", "ci.vendor"},
     {"ci.proving"},
