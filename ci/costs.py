@@ -41,11 +41,11 @@ def cost_of(record: BuildRecord) -> Cost:
     compiled = record.compilation
     return Cost(
         target=record.target,
-        seconds=compiled and compiled.seconds,
-        cpu_seconds=compiled and compiled.cpu_seconds,
+        seconds=compiled.seconds if compiled else None,
+        cpu_seconds=compiled.cpu_seconds if compiled else None,
         units=record.units,
-        cache_hits=compiled and compiled.cache_hits,
-        cache_misses=compiled and compiled.cache_misses,
+        cache_hits=compiled.cache_hits if compiled else None,
+        cache_misses=compiled.cache_misses if compiled else None,
         wheel_bytes=record.wheel.size if record.wheel else 0,
         module_bytes=sum(module.size for module in record.modules),
     )

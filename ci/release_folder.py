@@ -17,8 +17,8 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 
 from ci.costs import cost_of, costs_json, costs_page
 from ci.errors import ReleaseError
-from ci.evidence import told
 from ci.installed import read_installed
+from ci.problems import told
 from ci.record import STRICT, Commit, File, record_path
 from ci.relabel import AUTO
 from ci.release_pages import notes_page, proof_page
@@ -31,7 +31,7 @@ from ci.release_set import (
     require_whole,
     sdist_name,
 )
-from ci.smoke import report_path
+from ci.smoke_report import report_path
 from ci.table import Table, Target
 from ci.vendor import Pin
 from ci.wheel import read_wheel
