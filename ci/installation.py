@@ -120,7 +120,7 @@ def install(
     Raises:
         ProcessError: pip failed.
     """
-    pip = _pip(python)
+    pip = pip_of(python)
     env = {**CLEAN, "PIP_FIND_LINKS": ""}
     command = [*pip, "install", "-q", "--only-binary", ":all:"]
     if not dependencies.declared or not dependencies.installed:
@@ -142,7 +142,7 @@ def installed_packages(python: Path) -> dict[str, str]:
     Raises:
         ProcessError: pip failed.
     """
-    listed = run([*_pip(python), "list", "--format", "json"], env=CLEAN).splitlines()
+    listed = run([*pip_of(python), "list", "--format", "json"], env=CLEAN).splitlines()
     # pip warns of its own age on the same stream, whatever it is told
     packages = json.loads(next(line for line in listed if line.startswith("[{")))
     return {one["name"]: one["version"] for one in packages}
@@ -171,7 +171,7 @@ def fetch(
     shutil.rmtree(scratch, ignore_errors=True)
     try:
         python = make_environment(interpreter, scratch / "env")
-        command = [*_pip(python), "download", "-q", "--no-deps", "--no-cache-dir"]
+        command = [*pip_of(python), "download", "-q", "--no-deps", "--no-cache-dir"]
         command += ["--only-binary", ":all:", "--index-url", url, "--dest", str(scratch / "wheel")]
         run([*command, wanted], env={**CLEAN, **NO_OTHER_INDEX})
     except ProcessError as error:
@@ -191,7 +191,8 @@ def backend_index(index: str, backend: str) -> str:
     return f"{index.rstrip('/')}/whl/{backend}/"
 
 
-def _pip(python: Path) -> list[str]:
+def pip_of(python: Path) -> list[str]:
+    """Return the command of an environment's own pip."""
     return [str(python), "-I", "-m", "pip", "--disable-pip-version-check"]
 
 

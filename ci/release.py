@@ -6,6 +6,7 @@ point goes on where it was. Nothing that others could take for a release exists 
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,12 +17,12 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from ci import paths, project
+from ci.attached import attached
 from ci.errors import ReleaseError, ToolMissingError, UsageError
 from ci.host import require_platform
 from ci.installed import (
     Installed,
     is_about,
-    prove_installed,
     read_installed,
     require_installed,
     write_installed,
@@ -30,6 +31,7 @@ from ci.interpreters import Interpreter
 from ci.matrix import select_targets
 from ci.process import ProcessError, run
 from ci.progress import Progress
+from ci.proving import can_prove
 from ci.record import checkout_commit, record_path
 from ci.release_folder import assemble, remove
 from ci.release_set import (
@@ -43,9 +45,12 @@ from ci.release_set import (
 from ci.smoke_report import report_path
 from ci.staging import serving, stage
 from ci.table import Table, Target
+from ci.trial import try_index
 from ci.vendor import Pin, pinned_tree
 
 CHANGELOG = paths.ROOT / "CHANGELOG.md"
+
+_STEP = re.compile(r"\[ *[0-9.]+ s\] (.*)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,11 +97,12 @@ def plan(table: Table, patterns: Sequence[str]) -> Plan:
         ToolMissingError: a target that is named cannot be built here.
     """
     chosen = select_targets(table, patterns)
+    named = any(text.split() for text in patterns)
     left_out: dict[str, str] = {}
     for target in table.targets:
         if target not in chosen:
             left_out[target.name] = "not asked for"
-        elif (reason := _obstacle(target, table, named=bool(patterns))) is not None:
+        elif (reason := _obstacle(target, table, named=named)) is not None:
             left_out[target.name] = reason
     targets = tuple(target for target in chosen if target.name not in left_out)
     if not targets:
@@ -135,12 +141,16 @@ def makers(epoch: int, pythons: Sequence[str], progress: Progress, *, pin: Pin) 
     """
 
     def wheel(target: Target, folder: Path) -> None:
-        command = [sys.executable, "-m", "ci", "build", "--backend", target.backend.name]
+        command = attached("ci", "build", "--backend", target.backend.name)
         command += ["--platform", target.platform.name, "--out", str(folder.resolve())]
         for python in pythons:
             command += ["--python", python]
-        with progress.compiling(f"building {target.name}") as show:
-            run(command, cwd=paths.ROOT, on_line=show)
+        run(command, cwd=paths.ROOT, on_line=tell)
+
+    def tell(line: str) -> None:
+        # its steps have times of their own
+        if found := _STEP.match(line):
+            progress.step(f"  {found[1]}")
 
     def sdist(folder: Path) -> None:
         pinned_tree(progress, pin=pin)
@@ -191,11 +201,11 @@ def dry_run(
         # what an earlier run has left must not be taken for what this one makes
         remove(folder)
         _clear(wheels, planned.targets, version)
+        if look(planned.targets).problems:
+            remove(site)
         for target in planned.targets:
             _bring(target, wheels, taken, look, makers, progress)
         found = look(planned.targets)
-        if found.problems:
-            remove(site)
         require_whole(found)
         progress.step(f"the set is whole: {len(found.members)} wheels of {commit.name[:12]}")
         stage(
@@ -244,7 +254,7 @@ def prove(
         place.unlink()
     progress.step(f"installing from the index on {len(interpreters)} Pythons")
     with serving(site) as address:
-        installed = prove_installed(found, address, interpreters, table, progress)
+        installed = try_index(found, address, interpreters, table, progress)
     write_installed(place, installed)
     require_installed(installed)
     return installed
@@ -355,9 +365,20 @@ def _obstacle(target: Target, table: Table, *, named: bool) -> str | None:
     except ToolMissingError:
         if named:
             raise
-        return f"it is not built on this machine: needs {target.platform.title}"
-    if named:
-        return None
-    if target.family.toolkit in {"CUDA", "ROCm"}:
-        return "not within the hour: hours of compiling, and a GPU to prove it on; name it with --target"
+        return f"it is built on {_machine(target)}"
+    if not can_prove(target.platform):
+        reason = f"it would be built, but nothing here runs it: it is proven on {_machine(target)}"
+        if named:
+            raise ToolMissingError(
+                f"{target.name}: {reason}",
+                cure="build it alone (nox -s build), or leave it out: a release is proven whole",
+            )
+        return reason
+    if not named and target.family.toolkit in {"CUDA", "ROCm"}:
+        return "it takes hours of compiling and a GPU to prove it on: name it with --target"
     return None
+
+
+def _machine(target: Target) -> str:
+    platform = target.platform
+    return f"{platform.title} (in the pipeline: runner {platform.runner})"

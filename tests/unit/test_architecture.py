@@ -16,6 +16,7 @@ LAYERS = [
         "ci.errors",
     },
     {
+        "ci.attached",
         "ci.fatbin",
         "ci.paths",
         "ci.problems",
@@ -95,6 +96,7 @@ LAYERS = [
         "ci.release_folder",
         "ci.release_verb",
         "ci.staging",
+        "ci.trial",
     },
     {
         "ci.command_line",
