@@ -12,7 +12,6 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from ci import project
 from ci.errors import SmokeError
 from ci.interpreters import Interpreter
 from ci.process import ProcessError, run
@@ -47,10 +46,8 @@ class Dependencies:
 def plan_dependencies(wheel: Wheel, target: Target) -> Dependencies:
     """Decide whether a wheel's dependencies are installed with it.
 
-    The models compute without what every wheel of the package requires: templates of chats and arrays
-    are for who asks for them. A GPU's runtime is some hundred megabytes per interpreter, and without the
-    driver nothing can come of it: then they are left out, and the wheel must compute on the CPU without
-    them.
+    A GPU's runtime is some hundred megabytes per interpreter, and without the driver nothing can come
+    of it: then all are left out, and the wheel must compute on the CPU without them.
     """
     declared = tuple(
         text
@@ -59,9 +56,6 @@ def plan_dependencies(wheel: Wheel, target: Target) -> Dependencies:
     )
     if not declared:
         return Dependencies(declared=(), installed=True, reason="the wheel requires nothing")
-    if set(declared) <= set(project.requirements()):
-        reason = "the models compute without them"
-        return Dependencies(declared=declared, installed=False, reason=reason)
     driver = _DRIVERS.get(target.family.name, {}).get(target.platform.system)
     if driver is None:
         return Dependencies(declared=declared, installed=True, reason="the wheel requires them")
