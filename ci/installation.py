@@ -12,7 +12,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from ci import cuda, project
+from ci import cuda
 from ci.errors import SmokeError
 from ci.interpreters import Interpreter
 from ci.process import ProcessError, run
@@ -48,16 +48,12 @@ class Dependencies:
 def plan_dependencies(wheel: Wheel, target: Target) -> Dependencies:
     """Decide whether a wheel's dependencies are installed with it.
 
-    The models compute without what every wheel of the package requires: templates of chats and arrays
-    are for who asks for them. A GPU's runtime is some hundred megabytes per interpreter, and without the
-    driver nothing can come of it: then they are left out, and the wheel must compute on the CPU without
-    them.
+    A GPU's runtime is some hundred megabytes per interpreter, and without the driver nothing can come
+    of it: then all are left out, and the wheel must compute on the CPU without them.
     """
     declared = declared_by(wheel)
     if not declared:
         return Dependencies(declared=(), installed=True, reason="the wheel requires nothing")
-    if set(declared) <= set(project.requirements()):
-        return Dependencies(declared=declared, installed=False, reason=_NOT_NEEDED)
     driver = _DRIVERS.get(target.family.name, {}).get(target.platform.system)
     if driver is None:
         return Dependencies(declared=declared, installed=True, reason="the wheel requires them")

@@ -49,8 +49,8 @@ def likeliest(logits: NDArray[np.float32], count: int) -> NDArray[np.intp] | Non
     if not lowest > -math.inf:
         # a NaN, too, which comes last in order
         return None
-    likely: NDArray[np.intp] = (logits >= lowest).nonzero()[0]
-    return likely
+    ids: NDArray[np.intp] = (logits >= lowest).nonzero()[0]
+    return ids
 
 
 class Candidates:
