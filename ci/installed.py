@@ -30,7 +30,8 @@ from ci.process import ProcessError, run
 from ci.progress import Progress
 from ci.record import STRICT, Sha256
 from ci.release_set import Member, ReleaseSet
-from ci.smoke import report_path, write_models
+from ci.smoke import write_models
+from ci.smoke_report import report_path
 from ci.table import Table
 from ci.wheel import read_wheel
 

@@ -40,7 +40,7 @@ from ci.release_set import (
     sdist_name,
     wheel_name,
 )
-from ci.smoke import report_path
+from ci.smoke_report import report_path
 from ci.staging import serving, stage
 from ci.table import Table, Target
 from ci.vendor import Pin, pinned_tree

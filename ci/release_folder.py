@@ -31,7 +31,7 @@ from ci.release_set import (
     require_whole,
     sdist_name,
 )
-from ci.smoke import report_path
+from ci.smoke_report import report_path
 from ci.table import Table, Target
 from ci.vendor import Pin
 from ci.wheel import read_wheel

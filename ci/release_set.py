@@ -14,7 +14,7 @@ from ci.evidence import Evidence, Proof, kept
 from ci.record import BuildRecord, File, read_record, record_path
 from ci.relabel import AUTO
 from ci.reports import BUILD_SUFFIX, SMOKE_SUFFIX, read_proofs
-from ci.smoke import report_path
+from ci.smoke_report import report_path
 from ci.table import Table, Target
 from ci.vendor import Pin
 

@@ -18,7 +18,7 @@ from ci.process import ProcessError, run
 from ci.progress import Progress
 from ci.relabel import AUTO, make, plan
 from ci.release_set import ReleaseSet, require_whole
-from ci.smoke import report_path
+from ci.smoke_report import report_path
 from ci.table import Table
 
 _ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+/")
