@@ -30,6 +30,7 @@ from ci.progress import Progress
 from ci.proof import proof_table
 from ci.proving import not_provable, prove
 from ci.redistributable import pin_redistributable
+from ci.registry import parse_reference
 from ci.relabel import AUTO, make, plan
 from ci.release_verb import run_release
 from ci.repair import repair
@@ -113,6 +114,9 @@ def _build(options: argparse.Namespace, table: Table, progress: Progress) -> Non
             # what is for somebody's own GPUs is no part of a release
             out=options.out or (paths.DIST if options.archs is None else paths.OWN),
             toolkit=options.toolkit,
+            toolkit_image=(
+                None if options.toolkit_image is None else parse_reference(options.toolkit_image)
+            ),
             compatible_toolkit=options.compatible_toolkit,
             clang=options.clang,
             runtime=options.runtime,

@@ -137,7 +137,13 @@ def _add_build(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
         type=Path,
         metavar="PATH",
         help="an installed toolkit in place of the pinned one (also VULKAN_SDK, CUDA_HOME, CUDA_PATH,"
-        " ROCM_PATH)",
+        " ROCM_PATH); with --toolkit-image its folder in the image",
+    )
+    build.add_argument(
+        "--toolkit-image",
+        metavar="REFERENCE",
+        help="take the toolkit out of a container image, such as"
+        " nvidia/cuda:12.8.1-devel-rockylinux8@sha256:… (no container engine is needed)",
     )
     build.add_argument(
         "--compatible-toolkit",

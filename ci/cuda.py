@@ -22,6 +22,21 @@ ROOT = "cuda"
 DRIVER: Mapping[System, str] = {"linux": "libcuda.so.1", "windows": "nvcuda.dll"}
 """The driver's library, which a GPU's system brings and neither toolkit nor runtime."""
 
+UNUSED = tuple(
+    f"lib{name}*"
+    for name in (
+        "cublas*_static",
+        "cufft",
+        "curand",
+        "cusolver",
+        "cusparse",
+        "npp",
+        "nvjpeg",
+        "nvrtc",
+    )
+)
+"""Libraries of a whole toolkit that nothing links here, which are most of it: patterns of names."""
+
 _PROFILE = """\
 TOP              = $(_HERE_)/..
 CICC_PATH        = $(TOP)/nvvm/bin

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from ci import cuda
+from ci import cuda, project
 from ci.errors import SmokeError
 from ci.interpreters import Interpreter
 from ci.process import ProcessError, run

@@ -7,7 +7,7 @@ import json
 import re
 import shutil
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import field
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -19,10 +19,12 @@ from pydantic.dataclasses import dataclass
 from ci import paths
 from ci.debian import bring_package, require_mirror, unpack_package
 from ci.download import bring_from_index, unpack_wheel
-from ci.errors import TableError, disk_error
+from ci.errors import TableError, UsageError, disk_error
+from ci.image import Part
 from ci.problems import told
 from ci.progress import Progress
 from ci.redistributable import RedistributablePin
+from ci.registry import Reference, parse_reference
 from ci.table import Platform
 from ci.table import Toolkit as ToolkitName
 
@@ -117,6 +119,42 @@ class InterpreterPin:
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
+class ImagePin:
+    """One toolkit in container images.
+
+    Attributes:
+        name: its name in the table.
+        version: its own.
+        part: what of an image it is.
+        host: by machine the image's name with its digest, which may be that of an index.
+    """
+
+    name: ToolkitName
+    version: str
+    part: Part
+    host: dict[Host, str]
+
+    def reference(self, host: Host) -> Reference:
+        """Return the image for a machine."""
+        return parse_reference(self.host[host])
+
+    def problems(self) -> Iterator[str]:
+        """Say which are no names of images with a digest, and which folders are none of an image."""
+        for name in self.host.values():
+            try:
+                digest = parse_reference(name).digest
+            except UsageError:
+                digest = None
+            if digest is None:
+                yield name
+        yield from (
+            path
+            for path in (self.part.root, *self.part.folders)
+            if not path.startswith("/") or ".." in path.split("/")
+        )
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
 class Pins:
     """What can be brought."""
 
@@ -126,6 +164,7 @@ class Pins:
     libc: list[LibcPin] = field(default_factory=list)
     interpreter: list[InterpreterPin] = field(default_factory=list)
     redistributable: list[RedistributablePin] = field(default_factory=list)
+    image: list[ImagePin] = field(default_factory=list)
 
 
 def host_of(platform: Platform) -> Host | None:
@@ -167,6 +206,11 @@ def load_pins(path: Path = PINS_PATH) -> Pins:
         f"  {pin.name} {pin.version}: no release (12.8.1), sha256 or name of a component"
         for pin in pins.redistributable
         if not pin.is_well_formed()
+    ]
+    wrong += [
+        f"  {pin.name} {pin.version}: no image with its digest, or no folder of one: {name}"
+        for pin in pins.image
+        for name in pin.problems()
     ]
     if wrong:
         raise TableError(
