@@ -16,6 +16,7 @@ from bench.models import Shape, model_files
 from bench.worker import Libraries
 from ci import paths
 from ci.errors import ToolchainError, UsageError
+from ci.host import host_platform
 from ci.process import run
 from ci.progress import Progress
 from ci.table import load_table
@@ -37,6 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
             "binding": _binding,
             "gpu-import": _gpu_import,
             "rebuild": _rebuild,
+            "release": _release,
             "requests": _requests,
             "pool": _pool,
             "catalogue": _catalogue,
@@ -265,6 +267,41 @@ def _rebuild(options: argparse.Namespace, progress: Progress) -> None:
     }
     _finish("rebuild", content, options, progress)
     progress.summary("build", [("cold", f"{timed.cold_s:.0f} s"), ("warm", f"{warm:.0f} s")])
+
+
+def _release(options: argparse.Namespace, progress: Progress) -> None:
+    # waits for processes as Linux alone can
+    from bench import release  # noqa: PLC0415
+
+    pin, table = load_pin(), load_table()
+    pinned_tree(progress, pin=pin)
+    date, load = datetime.now(UTC), machine.load_average()
+    reference = f"cpu-{host_platform(table).name}"
+    with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
+        measured = release.measure(Path(scratch), options.target, progress)
+    if reference not in {record.target for record in measured.records}:
+        raise UsageError(
+            f"{reference} was not built, which is what is multiplied",
+            cure=f"name it with --target {reference}, or name none",
+        )
+    content = release.report(
+        measured,
+        pythons=len(table.interpreters.all),
+        reference=reference,
+        date=date,
+        circumstances={
+            "commit": pin.commit,
+            "load_average": {"before": load, "after": machine.load_average()},
+        },
+    )
+    _finish("release", content, options, progress)
+    progress.summary(
+        f"a dry run of {len(measured.records)} targets",
+        [
+            (name, f"{each.seconds:.0f} s, {each.cpu_seconds:.0f} CPU s")
+            for name, each in (("cold", measured.cold), ("warm", measured.warm))
+        ],
+    )
 
 
 def _requests(options: argparse.Namespace, progress: Progress) -> None:
@@ -511,6 +548,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     again = verbs.add_parser("rebuild", help="a build with an empty compiler cache, then warm ones")
     again.add_argument(
+        "--out", type=Path, default=results.FOLDER, help="folder of the result (bench/results)"
+    )
+    whole = verbs.add_parser(
+        "release", help="a dry run of a release with an empty compiler cache, then with a full one"
+    )
+    whole.add_argument(
+        "--target",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="a part of the targets (can be repeated; default: all that this machine makes)",
+    )
+    whole.add_argument(
         "--out", type=Path, default=results.FOLDER, help="folder of the result (bench/results)"
     )
     wire = verbs.add_parser(

@@ -13,6 +13,7 @@ from bench.results import (
     ImportResult,
     PoolResult,
     RebuildResult,
+    ReleaseResult,
     RequestsResult,
     SpeedResult,
     read,
@@ -46,6 +47,9 @@ def render_table(folder: Path = FOLDER) -> str:
     # needs a build of the CUDA module
     if (folder / "cuda.json").is_file():
         parts.append(cuda_text(read("cuda", CudaResult, folder)))
+    # takes a clean checkout and what a release takes
+    if (folder / "release.json").is_file():
+        parts.append(release_text(read("release", ReleaseResult, folder)))
     return "\n\n".join(parts)
 
 
@@ -278,6 +282,34 @@ def rebuild_text(result: RebuildResult) -> str:
         ),
     ]
     return "\n".join([head, "", *rows])
+
+
+def release_text(result: ReleaseResult) -> str:
+    """Return the paragraph and the tables of ``release.json``."""
+    targets, pythons, each = result["targets"], result["pythons"], result["each_python"]
+    head = (
+        f"The whole of `nox -s release -- --dry-run` for {len(targets)} targets,"
+        f" {result['date'][:10]}, {result['cpu']}, {result['cpus']} CPUs: everything downloaded,"
+        " compiler cache empty, then full. Below, what compiling took in the first of the two, and what"
+        f" it would take if each of the {pythons} Pythons were compiled for: measured once, multiplied."
+    )
+    rows = [_row(["", "seconds", "CPU seconds"]), _row(["---", "--:", "--:"])]
+    rows += [
+        _row([f"{name} cache", f"{one['seconds']:,.0f}", f"{one['cpu_seconds']:,.0f}"])
+        for name, one in (("empty", result["cold"]), ("full", result["warm"]))
+    ]
+    costs = [
+        _row(["compiling", "objects", "CPU seconds, once", f"for {pythons} Pythons"]),
+        _row(["---", "--:", "--:", "--:"]),
+    ]
+    for name, cost in targets.items():
+        once = cost["cpu_seconds"]
+        told = ["–", "–"] if once is None else [f"{once:,.0f}", f"{once * pythons:,.0f}"]
+        objects = "–" if cost["objects"] is None else str(cost["objects"])
+        costs.append(_row([f"`{name}`", objects, *told]))
+    together = (each["compiled_once_cpu_seconds"], each["all_cpu_seconds"])
+    costs.append(_row(["**together**", "", *(f"{seconds:,.0f}" for seconds in together)]))
+    return "\n".join([head, "", *rows, "", *costs])
 
 
 def requests_text(result: RequestsResult) -> str:

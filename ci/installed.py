@@ -155,10 +155,12 @@ def prove_installed(
     wheels: list[Wheel] = []
     with tempfile.TemporaryDirectory(prefix="installed-") as name:
         scratch = Path(name)
-        write_models(scratch / "models")
+        home = host_platform(table)
+        if any(member.target.platform == home for member in found.members):
+            write_models(scratch / "models")
         site = _Site(index=index, version=found.version, uv=uv, scratch=scratch)
         for member in found.members:
-            at_home = member.target.platform == host_platform(table)
+            at_home = member.target.platform == home
             if at_home:
                 runs = _installed(member, found.folder, site, interpreters)
             else:
@@ -370,7 +372,11 @@ def _downloaded(member: Member, site: _Site, interpreter: Interpreter) -> Run:
     folder = site.scratch / member.target.name
     version, failed = "unknown", ""
     try:
-        python = make_environment(interpreter, folder / "env")
+        # one environment for all: nothing is installed in it
+        python = python_of(site.scratch / "download")
+        if not python.exists():
+            make_environment(interpreter, site.scratch / "download")
+        folder.mkdir()
         version = _version("pip", python, site)
         command = [*_pip(python), "download", "-q", "--no-deps", "--only-binary", ":all:"]
         command += ["--platform", member.target.wheel_tag, "--implementation", "py"]

@@ -6,6 +6,7 @@ point goes on where it was. Nothing that others could take for a release exists 
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from ci import paths, project
+from ci.attached import attached
 from ci.errors import ReleaseError, ToolMissingError, UsageError
 from ci.host import require_platform
 from ci.installed import (
@@ -46,6 +48,8 @@ from ci.table import Table, Target
 from ci.vendor import Pin, pinned_tree
 
 CHANGELOG = paths.ROOT / "CHANGELOG.md"
+
+_STEP = re.compile(r"\[ *[0-9.]+ s\] (.*)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,12 +139,16 @@ def makers(epoch: int, pythons: Sequence[str], progress: Progress, *, pin: Pin) 
     """
 
     def wheel(target: Target, folder: Path) -> None:
-        command = [sys.executable, "-m", "ci", "build", "--backend", target.backend.name]
+        command = attached("ci", "build", "--backend", target.backend.name)
         command += ["--platform", target.platform.name, "--out", str(folder.resolve())]
         for python in pythons:
             command += ["--python", python]
-        with progress.compiling(f"building {target.name}") as show:
-            run(command, cwd=paths.ROOT, on_line=show)
+        run(command, cwd=paths.ROOT, on_line=tell)
+
+    def tell(line: str) -> None:
+        # its steps have times of their own
+        if found := _STEP.match(line):
+            progress.step(f"  {found[1]}")
 
     def sdist(folder: Path) -> None:
         pinned_tree(progress, pin=pin)
@@ -191,11 +199,11 @@ def dry_run(
         # what an earlier run has left must not be taken for what this one makes
         remove(folder)
         _clear(wheels, planned.targets, version)
+        if look(planned.targets).problems:
+            remove(site)
         for target in planned.targets:
             _bring(target, wheels, taken, look, makers, progress)
         found = look(planned.targets)
-        if found.problems:
-            remove(site)
         require_whole(found)
         progress.step(f"the set is whole: {len(found.members)} wheels of {commit.name[:12]}")
         stage(

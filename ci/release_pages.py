@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from html import escape
 
 from ci.errors import ReleaseError
-from ci.evidence import LEVELS
-from ci.proof import cells_of
+from ci.evidence import LEVELS, age
+from ci.proof import NOTHING, cells_of
 from ci.release_set import ReleaseSet
 from ci.vendor import Pin
 
@@ -19,6 +20,10 @@ docs/proof.md. Each cell follows from the build record and the smoke report besi
 its very bytes.
 
 {table}
+
+By Python: the highest level that its smoke test shows on it (`cp313t` is free-threaded).
+
+{pythons}
 """
 _LEFT_OUT = """\
 
@@ -39,18 +44,44 @@ def proof_page(found: ReleaseSet, pin: Pin, left_out: Mapping[str, str]) -> str:
     rows = [["wheel", *LEVELS], ["---"] * (len(LEVELS) + 1)]
     for member in found.members:
         cells = cells_of(member.target, member.proofs, pin)
-        rows.append([f"`{member.target.name}`", *("<br>".join(cell) for cell in cells)])
+        rows.append(
+            [f"`{member.target.name}`", *("<br>".join(map(_escaped, cell)) for cell in cells)]
+        )
     page = _PROOF.format(
         version=found.version,
         commit=found.commit,
         llama_cpp=pin.version,
         llama_cpp_commit=pin.commit,
-        table="\n".join(f"| {' | '.join(row)} |" for row in rows),
+        table=_table(rows),
+        pythons=_table(_by_python(found)),
     )
     if left_out:
         names = "\n".join(f"- `{name}`: {reason}" for name, reason in left_out.items())
         page += _LEFT_OUT.format(rows=names)
     return page
+
+
+def _by_python(found: ReleaseSet) -> list[list[str]]:
+    shown: dict[str, dict[str, str]] = {}
+    for member in found.members:
+        # in the order of the levels, so that the highest stays
+        for proof in member.proofs:
+            levels = shown.setdefault(member.target.name, {})
+            levels |= dict.fromkeys(proof.interpreters, proof.level)
+    tags = sorted({tag for levels in shown.values() for tag in levels}, key=age)
+    rows = [["wheel", *tags], ["---"] * (len(tags) + 1)]
+    rows += [
+        [f"`{name}`", *(levels.get(tag, NOTHING) for tag in tags)] for name, levels in shown.items()
+    ]
+    return rows
+
+
+def _table(rows: list[list[str]]) -> str:
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _escaped(text: str) -> str:
+    return escape(text, quote=False).replace("|", "\\|")
 
 
 def notes_page(changelog: str, version: str) -> str:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 from ci import paths
+from ci.attached import attached
 from ci.errors import ReleaseError
 from ci.interpreters import Interpreter
 from ci.process import ProcessError, run
@@ -23,7 +23,6 @@ from ci.table import Table
 
 _ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+/")
 _TOLD = "dependencies.jsonl"
-_PATIENCE_S = 30.0
 
 
 def stage(
@@ -62,7 +61,7 @@ def stage(
         # some hundred requests that an earlier try has made
         shutil.copyfile(earlier, told.with_name(f".{_TOLD}"))
         told.with_name(f".{_TOLD}").replace(told)
-    command = [sys.executable, "-m", "index", "update", "--anew"]
+    command = attached("index", "update", "--anew")
     command += ["--catalogue", str(catalogue), "--out", str(site)]
     for folder in (found.folder, *([auto] if auto is not None else [])):
         command += ["--wheels", str(folder.resolve())]
@@ -86,17 +85,16 @@ def serving(site: Path) -> Iterator[str]:
     Raises:
         ReleaseError: it does not start.
     """
-    command = [sys.executable, "-m", "index", "serve", "--root", str(site.resolve())]
-    # not by ci.process.run, which waits for the end: the pipe to it is what it lives by
+    command = attached("index", "serve", "--root", str(site.resolve()), "--port", "0")
+    # not by ci.process.run, which waits for the end
     with subprocess.Popen(
-        [*command, "--port", "0", "--until-eof"],
+        command,
         cwd=paths.ROOT,
-        stdin=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
     ) as server:
-        assert server.stdin is not None
         assert server.stdout is not None
         try:
             first = server.stdout.readline()
@@ -108,11 +106,7 @@ def serving(site: Path) -> Iterator[str]:
                 )
             yield address[0]
         finally:
-            server.stdin.close()
-            try:
-                server.wait(_PATIENCE_S)
-            except subprocess.TimeoutExpired:
-                server.kill()
+            server.terminate()
 
 
 def _relabelled(

@@ -7,7 +7,6 @@ import contextlib
 import os
 import shutil
 import sys
-import threading
 import time
 from functools import partial
 from pathlib import Path
@@ -24,7 +23,7 @@ from index.site import build, refuse_foreign
 from index.wheel import find_wheels
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 CATALOGUE: Final = Path("index/catalogue.jsonl")
 CHANGELOG: Final = Path(__file__).resolve().parents[1] / "CHANGELOG.md"
@@ -194,11 +193,6 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument(
         "--port", metavar="N", type=int, default=0, help="the port (default: any free one)"
     )
-    serve.add_argument(
-        "--until-eof",
-        action="store_true",
-        help="end when standard input does: with the program that has started it",
-    )
     return parser
 
 
@@ -360,17 +354,9 @@ def _serve(options: argparse.Namespace) -> None:
         for page in sorted((options.root / "whl").glob("*/index.html")):
             address = f"{server.url}whl/{page.parent.name}/"
             print(f"  pip install --index-url {address} llama-cpp-python", flush=True)
-        if options.until_eof:
-            threading.Thread(target=_at_eof, args=(server.shutdown,), daemon=True).start()
         # Ctrl-C is how it is meant to end.
         with contextlib.suppress(KeyboardInterrupt):
             server.serve_forever()
-
-
-def _at_eof(end: Callable[[], None]) -> None:
-    while sys.stdin.buffer.read(1):
-        pass
-    end()
 
 
 if __name__ == "__main__":

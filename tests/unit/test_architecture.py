@@ -16,6 +16,7 @@ LAYERS = [
         "ci.errors",
     },
     {
+        "ci.attached",
         "ci.fatbin",
         "ci.paths",
         "ci.problems",
