@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from fnmatch import fnmatchcase
-from typing import Final, Literal, TypeAlias, get_args
+from typing import Annotated, Final, Literal, TypeAlias, get_args
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, StringConstraints
 from pydantic.dataclasses import dataclass
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
@@ -39,5 +39,5 @@ class Subsets:
 class Container:
     """An image that a job runs in, by its digest, and options for the engine that runs it."""
 
-    image: str
+    image: Annotated[str, StringConstraints(pattern=r"^[^@ ]+@sha256:[0-9a-f]{64}$")]
     options: str

@@ -40,6 +40,7 @@ LAYERS = [
         "ci.deployment_target",
         "ci.docker_login",
         "ci.download",
+        "ci.guest",
         "ci.host",
         "ci.host_compiler",
         "ci.image",
@@ -109,21 +110,6 @@ LAYERS = [
         "ci.__main__",
     },
 ]
-    {"ci.errors"},
-    {"ci.fatbin", "ci.paths", "ci.process", "ci.progress", "ci.project", "ci.table", "ci.variants",
-     "ci.version_label", "ci.zig"},
-    {"ci.abi", "ci.architectures", "ci.archive", "ci.clang_cuda", "ci.compiler", "ci.cuda", "ci.debian",
-     "ci.deployment_target", "ci.download", "ci.metal", "ci.redistributable",
-     "ci.host", "ci.host_compiler", "ci.installation", "ci.instructions", "ci.interpreters",
-     "ci.library", "ci.pins", "ci.provision", "ci.rocm", "ci.sbom", "ci.toolkit", "ci.vulkan", "ci.wheel"},
-    {"ci.check", "ci.device_code", "ci.emulation", "ci.evidence", "ci.fresh_root", "ci.guest", "ci.loading", "ci.matrix",
-     "ci.module", "ci.proof", "ci.record", "ci.reports",
-     "ci.relabel", "ci.repair", "ci.reproduce", "ci.smoke", "ci.smoke_report", "ci.vendor"},
-    {"ci.proving"},
-    {"ci.command_line", "ci.docs", "ci.engine", "ci.gpu_wheel", "ci.upload"},
-    {"ci.build"},
-    {"ci.__main__"},
-]  # fmt: skip
 
 
 def modules(package: str) -> dict[str, Path]:

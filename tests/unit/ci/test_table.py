@@ -78,6 +78,11 @@ def test_names_of_targets_and_wheels_are_unique() -> None:
             'gpu_on_runner = ["amiga"]',
             "family.metal.gpu_on_runner: no platform 'amiga'",
         ),
+        (
+            "docker.io/library/python@sha256:",
+            "docker.io/library/python:3.13-slim",
+            "family.cuda.gpu_container.image: String should match pattern",
+        ),
     ],
     ids=[
         "family",
@@ -94,6 +99,7 @@ def test_names_of_targets_and_wheels_are_unique() -> None:
         "no subset",
         "oldest python",
         "gpu on runner",
+        "image without a digest",
     ],
 )
 def test_what_is_wrong_is_refused(tmp_path: Path, old: str, new: str, message: str) -> None:
