@@ -243,9 +243,12 @@ def _reproduce(options: argparse.Namespace, table: Table, progress: Progress) ->
 
 
 def _emulate(options: argparse.Namespace, table: Table, progress: Progress) -> None:
-    del table
     for wheel in options.wheels or _dist_wheels():
-        report = emulation.emulate(wheel, options.cpu or emulation.CPUS, progress)
+        target = target_of(read_wheel(wheel), table)
+        if target.platform.libc != "glibc" and not options.wheels:
+            progress.step(f"{wheel.name} is left out: only manylinux wheels are emulated")
+            continue
+        report = emulation.emulate(wheel, target, options.cpu, progress)
         progress.summary(f"{report.wheel} under {report.emulator}", emulation.rows(report))
         progress.step(f"wrote {emulation.write_report(report)}")
         emulation.require_passed(report)

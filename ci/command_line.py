@@ -64,7 +64,9 @@ def command_line() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="NAME",
-        help=f"a CPU of qemu (can be repeated; default: {', '.join(emulation.CPUS)})",
+        help="a CPU of qemu (can be repeated; default: "
+        + "; ".join(f"{machine}: {', '.join(each)}" for machine, each in emulation.CPUS.items())
+        + ")",
     )
 
     fresh = verbs.add_parser(

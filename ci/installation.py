@@ -130,7 +130,7 @@ def install(
     elif index is not None:
         command += ["--index-url", index]
         env |= NO_OTHER_INDEX
-    run([*command, _installable(wheel, folder)], env=env)
+    run([*command, installable(wheel, folder)], env=env)
     packages = installed_packages(python)
     own = {"pip", "setuptools", "wheel", "llama-cpp-python", "llama_cpp_python"}
     return [f"{name} {version}" for name, version in packages.items() if name not in own]
@@ -195,7 +195,7 @@ def _pip(python: Path) -> list[str]:
     return [str(python), "-I", "-m", "pip", "--disable-pip-version-check"]
 
 
-def _installable(wheel: Path, folder: Path) -> Path:
+def installable(wheel: Path, folder: Path) -> Path:
     """Return the wheel, or a copy in ``folder`` under a name without a variant label."""
     plain, variant = split_variant(wheel.name)
     if variant is None:

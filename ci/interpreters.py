@@ -15,7 +15,7 @@ from ci.process import ProcessError, run
 
 _NAME = re.compile(r"python3\.\d+t?(?:\.exe)?")
 _PROBE = (
-    "import json, sys, sysconfig, venv, ensurepip;"
+    "import json, sys, sysconfig;"
     "t = bool(sysconfig.get_config_var('Py_GIL_DISABLED'));"
     "print(json.dumps({'version': '.'.join(map(str, sys.version_info[:3])) + "
     "('' if sys.version_info[3] == 'final' else sys.version_info[3] + str(sys.version_info[4])),"
@@ -52,10 +52,11 @@ def find_interpreters(wanted: tuple[str, ...]) -> list[Interpreter]:
     return [found[series] for series in wanted if series in found]
 
 
-def probe(program: Path) -> Interpreter | None:
-    """Ask a program what it is; None where it is no CPython that can make an environment."""
+def probe(program: Path, *, needs: tuple[str, ...] = ("venv", "ensurepip")) -> Interpreter | None:
+    """Ask a program what it is; None where it is no CPython, or lacks what an environment needs."""
+    code = f"import {', '.join(needs)};{_PROBE}" if needs else _PROBE
     try:
-        answer = json.loads(run([program, "-I", "-c", _PROBE], timeout=60).splitlines()[-1])
+        answer = json.loads(run([program, "-I", "-c", code], timeout=60).splitlines()[-1])
     except (ProcessError, ValueError, IndexError, OSError):
         return None
     if not isinstance(answer, dict) or answer["implementation"] != "cpython":
