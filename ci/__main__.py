@@ -27,7 +27,7 @@ from ci.interpreters import Interpreter, choose_interpreters, find_interpreters
 from ci.matrix import parse_gpu_runners, render_matrix, select_targets, write_outputs
 from ci.pins import PINS_PATH, load_pins
 from ci.progress import Progress
-from ci.proof import proof_table
+from ci.proof import interpreter_table, proof_table
 from ci.proving import not_provable, prove
 from ci.redistributable import pin_redistributable
 from ci.registry import parse_reference
@@ -289,7 +289,9 @@ def _proof(options: argparse.Namespace, table: Table, progress: Progress) -> Non
         )
         return
     evidence = load_evidence(table)
-    Console(soft_wrap=False).print(proof_table(table.targets, evidence, pin))
+    console = Console(soft_wrap=False)
+    console.print(proof_table(table.targets, evidence, pin))
+    console.print(interpreter_table(table, evidence))
 
 
 def _upload(options: argparse.Namespace, table: Table, progress: Progress) -> None:

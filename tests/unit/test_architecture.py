@@ -68,6 +68,7 @@ LAYERS = [
         "ci.emulation",
         "ci.evidence",
         "ci.fresh_root",
+        "ci.guest",
         "ci.loading",
         "ci.matrix",
         "ci.module",
