@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
+import shutil
 import subprocess
+import sys
 import zipfile
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,13 +22,21 @@ from ci.progress import Progress
 from ci.table import Target, load_table
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-TARGET = load_table().target("cpu", f"musllinux_{platform.machine()}")
+TARGET = load_table().target("cpu", "musllinux_x86_64")
 NOW = datetime(2026, 11, 21, 2, 0, tzinfo=UTC)
+
+ARM = load_table().target("cpu", "musllinux_aarch64")
 
 pytestmark = [
     pytest.mark.build,
-    pytest.mark.skipif(platform.machine() != "x86_64", reason="what runs here is x86-64"),
+    pytest.mark.skipif(
+        (sys.platform, platform.machine()) != ("linux", "x86_64"), reason="for Linux on x86-64"
+    ),
 ]
+emulated = pytest.mark.skipif(
+    shutil.which("qemu-aarch64") is None,
+    reason="there is no qemu-aarch64 (Debian: apt install qemu-user)",
+)
 
 
 def wheel_of(target: Target) -> Path:
@@ -141,3 +152,33 @@ def test_doctor_knows_a_wheel_for_glibc_that_got_there_all_the_same(
     assert commands[0] == "pip uninstall -y llama-cpp-python"
     assert commands[1].startswith("pip install --index-url ")
     assert done.returncode == 1
+
+
+@emulated
+def test_known_tokens_on_musl_for_arm(tiny: Path, tmp_path: Path) -> None:
+    results = prove(wheel_of(ARM), ARM, Progress(), now=NOW, models=tiny, scratch=tmp_path)
+    assert [result["libc"] for result in results] == ["musl 1.2.3", "musl 1.2.5"]
+    for result in results:
+        checks = result["checks"]
+        assert isinstance(checks, list)
+        assert [check for check in checks if not check["passed"]] == []
+        assert checks[-1]["detail"] == "4815 tokens of 9 models"
+        assert (result["tag"], result["passed"]) == ("c", True)
+        assert re.fullmatch(r"qemu-aarch64 [0-9.]+ -cpu max", str(result["emulator"]))
+
+
+@emulated
+def test_a_wheel_for_glibc_does_not_load_on_musl_for_arm(
+    wheel: Path, tiny: Path, tmp_path: Path
+) -> None:
+    """It is musl that the program runs on: its loader says what it does not find."""
+    results = prove(wheel, ARM, Progress(), now=NOW, models=tiny, scratch=tmp_path)
+    assert [result["passed"] for result in results] == [False, False]
+    for result in results:
+        checks = result["checks"]
+        assert isinstance(checks, list)
+        first = checks[-1]["detail"].partition(" (needed by ")[0]
+        assert first == (
+            "llama-f16: driver: Error loading shared library ld-linux-x86-64.so.2:"
+            " No such file or directory"
+        )
