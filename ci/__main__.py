@@ -14,7 +14,7 @@ from rich.console import Console
 from ci import emulation, fresh_root, paths
 from ci.architectures import parse_architectures
 from ci.build import build_and_prove
-from ci.check import check
+from ci.check import check, target_of
 from ci.command_line import command_line
 from ci.docs import derived_files, stale_files, write_files
 from ci.engine import Engine, Options
