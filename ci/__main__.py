@@ -35,7 +35,7 @@ from ci.relabel import AUTO, make, plan
 from ci.release_verb import run_release
 from ci.repair import repair
 from ci.reports import BUILD_SUFFIX, SMOKE_SUFFIX, add_reports
-from ci.reproduce import reproduce
+from ci.reproduce import reproduce_all
 from ci.smoke_report import require_gpu, require_passed, write_report
 from ci.table import Table, load_table
 from ci.upload import choose_repository, upload
@@ -242,8 +242,7 @@ def _pin(options: argparse.Namespace, table: Table, progress: Progress) -> None:
 
 
 def _reproduce(options: argparse.Namespace, table: Table, progress: Progress) -> None:
-    for wheel in options.wheels or _dist_wheels():
-        reproduce(wheel, target_of(read_wheel(wheel), table), progress, cached=options.cached)
+    reproduce_all(options.wheels or _dist_wheels(), table, progress, cached=options.cached)
 
 
 def _emulate(options: argparse.Namespace, table: Table, progress: Progress) -> None:
