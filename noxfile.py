@@ -66,6 +66,12 @@ def fresh_root(session: nox.Session) -> None:
 
 
 @nox.session
+def bump(session: nox.Session) -> None:
+    """Move the pins to newer releases: nox -s bump -- --llama-cpp --tools --toolkits."""
+    toolchain(session, "bump")
+
+
+@nox.session
 def pin(session: nox.Session) -> None:
     """Pin a release of a toolkit in ci/toolkits.toml: nox -s pin -- cuda 12.8.1."""
     toolchain(session, "pin")

@@ -14,6 +14,7 @@ from rich.console import Console
 from ci import emulation, fresh_root, paths
 from ci.architectures import parse_architectures
 from ci.build import build_and_prove
+from ci.bump import PARTS, bump
 from ci.check import check, target_of
 from ci.command_line import command_line
 from ci.docs import derived_files, stale_files, write_files
@@ -63,6 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
             "matrix": _matrix,
             "generate": _generate,
             "pin": _pin,
+            "bump": _bump,
             "reproduce": _reproduce,
             "emulate": _emulate,
             "fresh-root": _fresh_root,
@@ -239,6 +241,11 @@ def _pin(options: argparse.Namespace, table: Table, progress: Progress) -> None:
     del table
     load_pins()
     pin_redistributable(progress, options.version, PINS_PATH)
+
+
+def _bump(options: argparse.Namespace, table: Table, progress: Progress) -> None:
+    parts = options.parts or PARTS
+    bump(progress, table, parts, now=datetime.now(UTC), cool_down=options.cool_down)
 
 
 def _reproduce(options: argparse.Namespace, table: Table, progress: Progress) -> None:

@@ -51,6 +51,7 @@ LAYERS = [
         "ci.library",
         "ci.metal",
         "ci.musl_python",
+        "ci.newer",
         "ci.pins",
         "ci.provision",
         "ci.redistributable",
@@ -97,6 +98,7 @@ LAYERS = [
     },
     {
         "ci.build",
+        "ci.bump",
         "ci.installed",
         "ci.release",
         "ci.release_folder",
