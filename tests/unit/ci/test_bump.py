@@ -17,7 +17,7 @@ import pytest
 from rich.console import Console
 
 from ci import paths
-from ci.abi import FOLDERS
+from ci.abi.taken import FOLDERS
 from ci.bump import PARTS, REPORT, Change, bump, edited, report
 from ci.command_line import command_line
 from ci.docs import derived_files, stale_files
