@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -192,11 +193,11 @@ def test_tools_and_toolkits_move(checkout: Path, nvidia: Path, index: Path) -> N
     toolkits = (checkout / "ci/toolkits.toml").read_text(encoding="utf-8")
     assert toolkits.startswith(TOOLKITS[: TOOLKITS.index("[[redistributable]]")])
     assert 'version = "12.8.1"\nmanifest = "' in toolkits
-    url = serving_url(out)
+    url, packages = serving_url(out), os.environ["PIP_INDEX_URL"].rstrip("/")
     assert (checkout / REPORT).read_text(encoding="utf-8") == (
         "| pin | old | new |\n| --- | --- | --- |\n"
-        "| backports.zstd | 1.8.0 | [1.9.0](https://pypi.org/project/backports.zstd/1.9.0/) |\n"
-        "| filelock | 4.2.11 | [4.3.0](https://pypi.org/project/filelock/4.3.0/) |\n"
+        f"| backports.zstd | 1.8.0 | [1.9.0]({packages}/backports-zstd/) |\n"
+        f"| filelock | 4.2.11 | [4.3.0]({packages}/filelock/) |\n"
         f"| CUDA | 12.8.0 | [12.8.1]({url}/redistrib_12.8.1.json) |\n"
         "\nChanged: `ci/toolkits.toml`, `pyproject.toml`.\n"
         "\nLeft to a person:\n\n"
