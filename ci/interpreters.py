@@ -15,7 +15,7 @@ from ci.process import ProcessError, run
 
 _NAME = re.compile(r"python3\.\d+t?(?:\.exe)?")
 _PROBE = (
-    "import json, sys, sysconfig, venv, ensurepip;"
+    "import json, sys, sysconfig;"
     "t = bool(sysconfig.get_config_var('Py_GIL_DISABLED'));"
     "print(json.dumps({'version': '.'.join(map(str, sys.version_info[:3])) + "
     "('' if sys.version_info[3] == 'final' else sys.version_info[3] + str(sys.version_info[4])),"
@@ -52,10 +52,11 @@ def find_interpreters(wanted: tuple[str, ...]) -> list[Interpreter]:
     return [found[series] for series in wanted if series in found]
 
 
-def probe(program: Path) -> Interpreter | None:
-    """Ask a program what it is; None where it is no CPython that can make an environment."""
+def probe(program: Path, *, needs: tuple[str, ...] = ("venv", "ensurepip")) -> Interpreter | None:
+    """Ask a program what it is; None where it is no CPython, or lacks what an environment needs."""
+    code = f"import {', '.join(needs)};{_PROBE}" if needs else _PROBE
     try:
-        answer = json.loads(run([program, "-I", "-c", _PROBE], timeout=60).splitlines()[-1])
+        answer = json.loads(run([program, "-I", "-c", code], timeout=60).splitlines()[-1])
     except (ProcessError, ValueError, IndexError, OSError):
         return None
     if not isinstance(answer, dict) or answer["implementation"] != "cpython":
@@ -69,13 +70,13 @@ def probe(program: Path) -> Interpreter | None:
 
 
 def choose_interpreters(names: list[str], supported: tuple[str, ...]) -> list[Interpreter]:
-    """Return the interpreters for ``--python`` (``3.9``, ``3.13t`` or a path).
+    """Return the interpreters for ``--python`` (``3.9``, ``3.13t``, ``3.9 3.13t`` or a path).
 
     Raises:
         UsageError: one is not there or not supported.
     """
     chosen: list[Interpreter] = []
-    for name in names:
+    for name in _one_by_one(names, supported):
         if name in supported:
             there = find_interpreters((name,))
             if not there:
@@ -96,12 +97,23 @@ def choose_interpreters(names: list[str], supported: tuple[str, ...]) -> list[In
     return chosen
 
 
+def _one_by_one(names: list[str], supported: tuple[str, ...]) -> list[str]:
+    """Return the names, those apart that a workflow gives in one; a path may have spaces, too."""
+    apart: list[str] = []
+    for name in names:
+        parts = name.split()
+        apart += parts if all(part in supported for part in parts) else [name]
+    return apart
+
+
 def _candidates() -> list[Path]:
     home = Path.home()
     folders = [
         *(Path(folder) for folder in os.environ.get("PATH", "").split(os.pathsep) if folder),
         *sorted(home.glob(".pyenv/versions/*/bin"), reverse=True),
         *sorted(home.glob(".local/share/uv/python/*/bin"), reverse=True),
+        # where uv puts python3.14t, on Windows too
+        home / ".local" / "bin",
         home / ".cache" / "interpreters" / "bin",
     ]
     programs = [Path(sys.executable)]
