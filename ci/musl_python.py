@@ -165,6 +165,7 @@ def _bring(progress: Progress, platform: Platform, pin: InterpreterPin, loader: 
     cache = paths.cache_folder()
     folder = cache / f"musl-python-{pin.version}-{platform.machine}-{state}"
     program = folder / "bin" / f"python{pin.version.rpartition('.')[0]}"
+    log = cache / f"{folder.name}.log"
     try:
         with FileLock(cache / f"{folder.name}.lock"):
             if not program.is_file():
@@ -176,8 +177,9 @@ def _bring(progress: Progress, platform: Platform, pin: InterpreterPin, loader: 
                     run([recipe.stage / "bin" / program.name, "-I", "-c", _LOOK_OVER])
                     shutil.rmtree(folder, ignore_errors=True)
                     recipe.stage.replace(folder)
+                    log.unlink(missing_ok=True)
                 except ProcessError as error:
-                    raise _failed(pin, error, work, cache / f"{folder.name}.log") from error
+                    raise _failed(pin, error, work, log) from error
                 finally:
                     shutil.rmtree(work, ignore_errors=True)
     except OSError as error:
