@@ -9,8 +9,13 @@ import pytest
 
 from ci.errors import ReleaseError, ToolMissingError, UsageError
 from ci.host import host_platform
-from ci.release import plan, this_commit, work_folder
+from ci.interpreters import Interpreter
+from ci.release import not_proven_on, plan, this_commit, work_folder
+from ci.release_set import examine
 from ci.table import load_table
+from ci.vendor import load_pin
+from tests.releases import VERSION, write_member
+from tests.reports import CHECKOUT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -96,6 +101,21 @@ def test_a_release_is_made_of_a_commit(tmp_path: Path) -> None:
     with pytest.raises(ReleaseError) as caught:
         this_commit(tmp_path)
     assert caught.value.what == ("the checkout has changes that are in no commit:\n M file")
+
+
+def test_a_wheel_for_this_machine_is_proven_on_every_python_that_is_asked_for(
+    tmp_path: Path,
+) -> None:
+    targets = [TABLE.target("cpu", HERE), TABLE.target("cpu", "macosx_arm64")]
+    for target in targets:
+        write_member(tmp_path, target)
+    found = examine(tmp_path, targets, TABLE, load_pin(), version=VERSION, commit=CHECKOUT)
+    pythons = [
+        Interpreter(path=tmp_path, version=f"{series}.1", series=series, free_threaded=False)
+        for series in ("3.9", "3.13")
+    ]
+    assert not_proven_on(found.members, pythons[1:]) == []
+    assert not_proven_on(found.members, pythons) == [f"cpu-{HERE} is not proven on Python 3.9"]
 
 
 def test_what_it_works_with_lies_beside_the_release(tmp_path: Path) -> None:
