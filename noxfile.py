@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import nox
 
 nox.needs_version = ">=2025.2.9"
@@ -63,6 +65,12 @@ def emulate(session: nox.Session) -> None:
 def fresh_root(session: nox.Session) -> None:
     """Run the README's commands as a new user on a fresh Debian (needs root and debootstrap)."""
     toolchain(session, "fresh-root")
+
+
+@nox.session
+def bump(session: nox.Session) -> None:
+    """Move the pins to newer releases: nox -s bump -- --llama-cpp --tools --toolkits."""
+    toolchain(session, "bump")
 
 
 @nox.session
@@ -151,10 +159,26 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Ruff: style and format."""
+    """Ruff: style and format; the workflows: actionlint, zizmor, GitHub's schema."""
     install(session, "lint")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
+    session.run("actionlint")
+    session.run("zizmor", "--offline", "--quiet", "--min-severity", "low", ".github")
+    schema = ("check-jsonschema", "--builtin-schema")
+    github = Path(".github")
+    session.run(*schema, "vendor.github-workflows", *map(str, github.glob("workflows/*.yml")))
+    session.run(*schema, "vendor.github-actions", *map(str, github.glob("actions/*/action.yml")))
+    session.run(*schema, "vendor.dependabot", ".github/dependabot.yml")
+    session.run(*schema, "vendor.github-issue-forms", ".github/ISSUE_TEMPLATE/problem.yml")
+
+
+@nox.session
+def cibuildwheel(session: nox.Session) -> None:
+    """Build as plain users of cibuildwheel do: nox -s cibuildwheel -- --only cp311-manylinux_x86_64."""
+    install(session, "ci")
+    out = ("--output-dir", "build/cibuildwheel")
+    session.run("python", "-m", "cibuildwheel", *out, *session.posargs)
 
 
 @nox.session

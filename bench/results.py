@@ -249,6 +249,32 @@ class PoolResult(TypedDict):
     bytes: dict[str, int]
 
 
+class WorkResult(TypedDict):
+    """What one Python did in every way, in ``parallel.json``."""
+
+    work: str
+    seconds: dict[str, Numbers]
+    gain: dict[str, Numbers]
+
+
+class PythonResult(TypedDict):
+    """One Python in ``parallel.json``."""
+
+    version: str
+    free_threaded: bool
+    works: list[WorkResult]
+
+
+class ParallelResult(TypedDict):
+    """What the table shows of ``parallel.json``."""
+
+    date: str
+    cpu: str
+    rounds: int
+    tokens: dict[str, int]
+    pythons: list[PythonResult]
+
+
 class SizeResult(TypedDict):
     """One size in ``catalogue.json``."""
 

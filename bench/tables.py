@@ -11,6 +11,7 @@ from bench.results import (
     CudaResult,
     GpuImportResult,
     ImportResult,
+    ParallelResult,
     PoolResult,
     RebuildResult,
     ReleaseResult,
@@ -36,11 +37,14 @@ def render_table(folder: Path = FOLDER) -> str:
         requests_text(read("requests", RequestsResult, folder)),
         catalogue_text(read("catalogue", CatalogueResult, folder)),
     ]
+    # needs a Python without a GIL
+    if (folder / "parallel.json").is_file():
+        parts.insert(2, parallel_text(read("parallel", ParallelResult, folder)))
+    if (folder / "pool.json").is_file():
+        parts.insert(2, pool_text(read("pool", PoolResult, folder)))
     # needs the other package's sdist
     if (folder / "binding.json").is_file():
         parts.insert(2, binding_text(read("binding", BindingResult, folder)))
-    if (folder / "pool.json").is_file():
-        parts.insert(2, pool_text(read("pool", PoolResult, folder)))
     # needs finished GPU wheels, which take a toolkit each
     if (folder / "gpu-import.json").is_file():
         parts.insert(2, gpu_import_text(read("gpu-import", GpuImportResult, folder)))
@@ -400,6 +404,33 @@ def pool_text(result: PoolResult) -> str:
                 ]
             )
         )
+    return "\n".join([head, "", *rows])
+
+
+def parallel_text(result: ParallelResult) -> str:
+    """Return the paragraph and the table of ``parallel.json``."""
+    tokens = result["tokens"]
+    head = (
+        f"Two objects at once, {result['date'][:10]}, {result['cpu']}, pinned to two CPUs, each object"
+        f" with one thread of llama.cpp's: how many times as fast as one after the other, by the clock,"
+        f" medians of {result['rounds']} rounds and quartiles; {tokens['words']:,} tokens each of a model"
+        f" that has next to nothing to compute, {tokens['arithmetic']:,} each of the pool's model."
+    )
+    rows = [
+        _row(["Python", "tokens of", "two threads", "two processes", "of what processes give"]),
+        _row(["---", "---", "--:", "--:", "--:"]),
+    ]
+    for python in result["pythons"]:
+        title = f"{python['version']}, {'without' if python['free_threaded'] else 'with'} a GIL"
+        for work in python["works"]:
+            cells = [title, work["work"]]
+            for way in ("two threads", "two processes"):
+                gain = work["gain"][way]
+                quartiles = f"{gain['low_quartile']:.2f}–{gain['high_quartile']:.2f}"
+                cells.append(f"{gain['median']:.2f} ({quartiles})")
+            threads, processes = (work["gain"][f"two {each}"] for each in ("threads", "processes"))
+            cells.append(f"{threads['median'] / processes['median']:.2f}")
+            rows.append(_row(cells))
     return "\n".join([head, "", *rows])
 
 

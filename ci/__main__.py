@@ -14,6 +14,7 @@ from rich.console import Console
 from ci import emulation, fresh_root, paths
 from ci.architectures import parse_architectures
 from ci.build import build_and_prove
+from ci.bump import PARTS, bump
 from ci.check import check, target_of
 from ci.command_line import command_line
 from ci.docs import derived_files, stale_files, write_files
@@ -27,7 +28,7 @@ from ci.interpreters import Interpreter, choose_interpreters, find_interpreters
 from ci.matrix import parse_gpu_runners, render_matrix, select_targets, write_outputs
 from ci.pins import PINS_PATH, load_pins
 from ci.progress import Progress
-from ci.proof import proof_table
+from ci.proof import interpreter_table, proof_table
 from ci.proving import not_provable, prove
 from ci.redistributable import pin_redistributable
 from ci.registry import parse_reference
@@ -35,7 +36,7 @@ from ci.relabel import AUTO, make, plan
 from ci.release_verb import run_release
 from ci.repair import repair
 from ci.reports import BUILD_SUFFIX, SMOKE_SUFFIX, add_reports
-from ci.reproduce import reproduce
+from ci.reproduce import reproduce_all
 from ci.smoke_report import require_gpu, require_passed, write_report
 from ci.table import Table, load_table
 from ci.upload import choose_repository, upload
@@ -63,6 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
             "matrix": _matrix,
             "generate": _generate,
             "pin": _pin,
+            "bump": _bump,
             "reproduce": _reproduce,
             "emulate": _emulate,
             "fresh-root": _fresh_root,
@@ -241,9 +243,13 @@ def _pin(options: argparse.Namespace, table: Table, progress: Progress) -> None:
     pin_redistributable(progress, options.version, PINS_PATH)
 
 
+def _bump(options: argparse.Namespace, table: Table, progress: Progress) -> None:
+    parts = options.parts or PARTS
+    bump(progress, table, parts, now=datetime.now(UTC), cool_down=options.cool_down)
+
+
 def _reproduce(options: argparse.Namespace, table: Table, progress: Progress) -> None:
-    for wheel in options.wheels or _dist_wheels():
-        reproduce(wheel, target_of(read_wheel(wheel), table), progress, cached=options.cached)
+    reproduce_all(options.wheels or _dist_wheels(), table, progress, cached=options.cached)
 
 
 def _emulate(options: argparse.Namespace, table: Table, progress: Progress) -> None:
@@ -289,7 +295,9 @@ def _proof(options: argparse.Namespace, table: Table, progress: Progress) -> Non
         )
         return
     evidence = load_evidence(table)
-    Console(soft_wrap=False).print(proof_table(table.targets, evidence, pin))
+    console = Console(soft_wrap=False)
+    console.print(proof_table(table.targets, evidence, pin))
+    console.print(interpreter_table(table, evidence))
 
 
 def _upload(options: argparse.Namespace, table: Table, progress: Progress) -> None:

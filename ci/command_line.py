@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 from ci import emulation, paths
+from ci.bump import COOL_DOWN, PARTS
 from ci.relabel import AUTO
 from ci.release_verb import add_release
 from ci.schedule import SUBSETS
@@ -100,6 +102,7 @@ def command_line() -> argparse.ArgumentParser:
     generate.add_argument("--check", action="store_true", help="only say what is stale")
 
     _add_pin(verbs.add_parser)
+    _add_bump(verbs.add_parser)
     return parser
 
 
@@ -242,6 +245,34 @@ def _auto_label(text: str) -> str:
     if not re.fullmatch(rf"{AUTO}(?:[.]\d+)?", text):
         raise argparse.ArgumentTypeError(f"{text!r} is neither auto nor such as auto.1")
     return text
+
+
+def _add_bump(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
+    bump = add_parser(
+        "bump",
+        help="move the pins to newer releases, write what derives from them and build/bump.md",
+    )
+    for part in PARTS:
+        bump.add_argument(
+            f"--{part}",
+            dest="parts",
+            action="append_const",
+            const=part,
+            help="these alone (can be combined; default: all)",
+        )
+    bump.add_argument(
+        "--cool-down",
+        type=_days,
+        default=COOL_DOWN,
+        metavar="DAYS",
+        help="how long a version must have been on the package index (default: 7)",
+    )
+
+
+def _days(text: str) -> timedelta:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of days")
+    return timedelta(days=int(text))
 
 
 def _add_pin(add_parser: Callable[..., argparse.ArgumentParser]) -> None:

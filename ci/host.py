@@ -57,9 +57,8 @@ def require_platform(target: Target, table: Table) -> None:
         ToolMissingError: it cannot; the message says which machine builds it.
     """
     platform = target.platform
-    if installs_here(platform) or (
-        target.family.toolkit == "none" and platform.zig_target is not None
-    ):
+    cross = target.family.toolkit == "none" and platform.zig_target is not None
+    if cross or installs_here(platform):
         return
     here = host_platform(table)
     raise ToolMissingError(

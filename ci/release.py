@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from ci import paths, project
 from ci.attached import attached
 from ci.errors import ReleaseError, ToolMissingError, UsageError
-from ci.host import require_platform
+from ci.host import installs_here, require_platform
 from ci.installed import (
     Installed,
     is_about,
@@ -36,6 +36,7 @@ from ci.record import checkout_commit, record_path
 from ci.release_folder import assemble, remove
 from ci.release_set import (
     INSTALLED,
+    Member,
     ReleaseSet,
     examine,
     require_whole,
@@ -179,7 +180,7 @@ def dry_run(
         planned: the targets.
         folder: the release folder; there at the end, whole, or not at all.
         commit: that it is made of.
-        interpreters: to install on.
+        interpreters: to prove and to install on.
         taken: folders whose wheels are taken where they are of this commit and proven.
         table: the table.
         pin: of llama.cpp.
@@ -197,14 +198,20 @@ def dry_run(
     def look(targets: Sequence[Target]) -> ReleaseSet:
         return examine(wheels, targets, table, pin, version=version, commit=commit.name)
 
+    def unfit(target: Target) -> list[str]:
+        found = look([target])
+        # its neighbours in the folder are no problem of its own
+        problems = [str(each) for each in found.problems if each.name == target.name]
+        return problems or not_proven_on(found.members, interpreters)
+
     with _alone(work):
         # what an earlier run has left must not be taken for what this one makes
         remove(folder)
         _clear(wheels, planned.targets, version)
-        if look(planned.targets).problems:
+        if any(map(unfit, planned.targets)):
             remove(site)
         for target in planned.targets:
-            _bring(target, wheels, taken, look, makers, progress)
+            _bring(target, wheels, taken, unfit, makers, progress)
         found = look(planned.targets)
         require_whole(found)
         progress.step(f"the set is whole: {len(found.members)} wheels of {commit.name[:12]}")
@@ -276,12 +283,12 @@ def _bring(
     target: Target,
     wheels: Path,
     taken: Sequence[Path],
-    look: Callable[[Sequence[Target]], ReleaseSet],
+    unfit: Callable[[Target], list[str]],
     makers: Makers,
     progress: Progress,
 ) -> None:
     """See that a target's wheel is there and proven, at this commit."""
-    if not _problems(look, target):
+    if not unfit(target):
         progress.step(f"{target.name} is there")
         return
     name = wheel_name(target, project.version())
@@ -290,7 +297,7 @@ def _bring(
             continue
         for path in _three(folder / name):
             _copy(path, wheels / path.name)
-        if not _problems(look, target):
+        if not unfit(target):
             progress.step(f"{target.name} is taken from {folder}")
             return
     for path in _three(wheels / name):
@@ -305,7 +312,7 @@ def _bring(
             cure=f"mend that (nox -s build -- --backend {target.backend.name} --platform"
             f" {target.platform.name}), then run this again: it goes on here",
         ) from error
-    problems = _problems(look, target)
+    problems = unfit(target)
     if problems:
         raise ReleaseError(
             f"{target.name} is not fit for a release, so nothing is staged:\n"
@@ -314,9 +321,15 @@ def _bring(
         )
 
 
-def _problems(look: Callable[[Sequence[Target]], ReleaseSet], target: Target) -> list[str]:
-    """Return what keeps one target out of a release; its neighbours in the folder are none."""
-    return [str(each) for each in look([target]).problems if each.name == target.name]
+def not_proven_on(members: Sequence[Member], interpreters: Sequence[Interpreter]) -> list[str]:
+    """Say on which of these Pythons a wheel that installs here has not been proven."""
+    problems: list[str] = []
+    for member in members:
+        shown = {tag for proof in member.proofs for tag in proof.interpreters}
+        missing = [each.series for each in interpreters if each.tag not in shown]
+        if missing and installs_here(member.target.platform):
+            problems.append(f"{member.target.name} is not proven on Python {', '.join(missing)}")
+    return problems
 
 
 def _three(wheel: Path) -> Iterator[Path]:

@@ -226,6 +226,11 @@ def commit_of(tree: Path) -> str | None:
         return None
 
 
+def commit_time(tree: Path) -> int:
+    """Return when the commit of a checkout was made, in seconds since 1970."""
+    return int(run(["git", "-C", tree, "show", "-s", "--format=%ct", "HEAD"]))
+
+
 def _need_git() -> None:
     if shutil.which("git") is None:
         raise ToolMissingError(

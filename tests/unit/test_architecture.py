@@ -51,6 +51,7 @@ LAYERS = [
         "ci.library",
         "ci.metal",
         "ci.musl_python",
+        "ci.newer",
         "ci.pins",
         "ci.provision",
         "ci.redistributable",
@@ -97,6 +98,7 @@ LAYERS = [
     },
     {
         "ci.build",
+        "ci.bump",
         "ci.installed",
         "ci.release",
         "ci.release_folder",
@@ -177,7 +179,8 @@ def test_packages_keep_apart(package: str, allowed: set[str]) -> None:
 
 
 def test_the_noxfile_imports_nox_alone() -> None:
-    assert imported(ROOT / "noxfile.py", "") == {"__future__", "__future__.annotations", "nox"}
+    of_python = {"__future__", "__future__.annotations", "pathlib", "pathlib.Path"}
+    assert imported(ROOT / "noxfile.py", "") == {*of_python, "nox"}
 
 
 # imported when the first template is rendered, not before
