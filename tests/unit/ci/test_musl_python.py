@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import lief
 import pytest
 from rich.console import Console
 
@@ -252,5 +253,6 @@ def test_without_make_the_cure_is_to_install_it(
 
 
 def interpreter_of(program: Path) -> str:
-    asked = ["patchelf", "--print-interpreter", str(program)]
-    return subprocess.run(asked, check=True, capture_output=True, text=True).stdout.strip()
+    binary = lief.ELF.parse(program.read_bytes())
+    assert binary is not None
+    return binary.interpreter
