@@ -232,6 +232,7 @@ def dry_run(
             folder,
             sdist=sdist,
             changelog=CHANGELOG.read_text(encoding="utf-8"),
+            table=table,
             pin=pin,
             left_out=planned.left_out,
         )

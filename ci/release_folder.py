@@ -71,6 +71,7 @@ def assemble(
     *,
     sdist: Path,
     changelog: str,
+    table: Table,
     pin: Pin,
     left_out: Mapping[str, str],
 ) -> Path:
@@ -81,6 +82,7 @@ def assemble(
         out: the release folder.
         sdist: the source distribution of the same commit.
         changelog: the text of CHANGELOG.md.
+        table: the table.
         pin: of llama.cpp.
         left_out: targets that the set lacks on purpose, with the reasons.
 
@@ -88,7 +90,7 @@ def assemble(
         ReleaseError: the set is not whole, or the changelog says nothing of this version.
     """
     require_whole(found)
-    texts = _texts(found, pin, left_out) | {"notes.md": notes_page(changelog, found.version)}
+    texts = _texts(found, table, pin, left_out) | {"notes.md": notes_page(changelog, found.version)}
     partial = out.with_name(f".{out.name}.part")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -132,7 +134,7 @@ def verify(folder: Path, table: Table, pin: Pin) -> Verified:
     if not found.problems:
         problems += [
             f"{name}: it is not what follows from the records and reports"
-            for name, text in _texts(found, pin, contents.left_out).items()
+            for name, text in _texts(found, table, pin, contents.left_out).items()
             if _text(folder / name) != text
         ]
     if problems:
@@ -160,7 +162,9 @@ def read_contents(folder: Path) -> Contents:
         raise ReleaseError(f"{path} is no {RELEASE}:\n{told(error)}", cure=cure) from error
 
 
-def _texts(found: ReleaseSet, pin: Pin, left_out: Mapping[str, str]) -> dict[str, str]:
+def _texts(
+    found: ReleaseSet, table: Table, pin: Pin, left_out: Mapping[str, str]
+) -> dict[str, str]:
     """Return the files that follow from the set, by name."""
     contents = {
         "schema": 1,
@@ -183,7 +187,7 @@ def _texts(found: ReleaseSet, pin: Pin, left_out: Mapping[str, str]) -> dict[str
         RELEASE: json.dumps(contents, indent=2) + "\n",
         "costs.json": costs_json(costs),
         "costs.md": costs_page(costs),
-        "proof.md": proof_page(found, pin, left_out),
+        "proof.md": proof_page(found, table, pin, left_out),
     }
 
 

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from html import escape
 
 from ci.errors import ReleaseError
-from ci.evidence import LEVELS, age
-from ci.proof import NOTHING, cells_of
+from ci.evidence import LEVELS
+from ci.proof import cells_of, matrix_cells
 from ci.release_set import ReleaseSet
+from ci.table import Table
 from ci.vendor import Pin
 
 _PROOF = """\
@@ -21,7 +22,8 @@ its very bytes.
 
 {table}
 
-By Python: the highest level that its smoke test shows on it (`cp313t` is free-threaded).
+How far each wheel came on each Python (`t`: free-threaded; C: a C program with the wheel's libraries where no
+Python runs), and under which emulator where it was not at home:
 
 {pythons}
 """
@@ -33,11 +35,12 @@ Not in this folder, so not a complete release:
 """
 
 
-def proof_page(found: ReleaseSet, pin: Pin, left_out: Mapping[str, str]) -> str:
+def proof_page(found: ReleaseSet, table: Table, pin: Pin, left_out: Mapping[str, str]) -> str:
     """Return how far each wheel of a set has come, and which targets it lacks and why.
 
     Args:
         found: the set.
+        table: the table, whose Pythons are the columns.
         pin: of llama.cpp.
         left_out: reasons by the name of a target.
     """
@@ -53,7 +56,7 @@ def proof_page(found: ReleaseSet, pin: Pin, left_out: Mapping[str, str]) -> str:
         llama_cpp=pin.version,
         llama_cpp_commit=pin.commit,
         table=_table(rows),
-        pythons=_table(_by_python(found)),
+        pythons=_table(_by_python(found, table)),
     )
     if left_out:
         names = "\n".join(f"- `{name}`: {reason}" for name, reason in left_out.items())
@@ -61,17 +64,11 @@ def proof_page(found: ReleaseSet, pin: Pin, left_out: Mapping[str, str]) -> str:
     return page
 
 
-def _by_python(found: ReleaseSet) -> list[list[str]]:
-    shown: dict[str, dict[str, str]] = {}
-    for member in found.members:
-        # in the order of the levels, so that the highest stays
-        for proof in member.proofs:
-            levels = shown.setdefault(member.target.name, {})
-            levels |= dict.fromkeys(proof.interpreters, proof.level)
-    tags = sorted({tag for levels in shown.values() for tag in levels}, key=age)
-    rows = [["wheel", *tags], ["---"] * (len(tags) + 1)]
+def _by_python(found: ReleaseSet, table: Table) -> list[list[str]]:
+    names = [*table.interpreters.all, "C"]
+    rows = [["wheel", "wheel itself", *names], ["---"] * (len(names) + 2)]
     rows += [
-        [f"`{name}`", *(levels.get(tag, NOTHING) for tag in tags)] for name, levels in shown.items()
+        [f"`{member.target.name}`", *matrix_cells(table, member.proofs)] for member in found.members
     ]
     return rows
 

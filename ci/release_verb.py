@@ -212,6 +212,7 @@ def _assemble(
             options.out,
             sdist=sdist,
             changelog=CHANGELOG.read_text(encoding="utf-8"),
+            table=table,
             pin=pin,
             left_out=left_out,
         )

@@ -70,6 +70,7 @@ def write_release(folder: Path) -> Path:
         folder / "release",
         sdist=sdist,
         changelog=CHANGELOG,
+        table=TABLE,
         pin=PIN,
         left_out=LEFT_OUT,
     )
@@ -102,7 +103,10 @@ def test_it_holds_the_wheels_and_what_they_rest_on(release: Path) -> None:
         ]
     )
     assert (release / "notes.md").read_text() == "- a line\n"
-    assert "- `cpu-win_amd64`: not asked for\n" in (release / "proof.md").read_text()
+    proof = (release / "proof.md").read_text()
+    assert "- `cpu-win_amd64`: not asked for\n" in proof
+    cells = ["computed" if series == "3.13" else "–" for series in [*TABLE.interpreters.all, "C"]]
+    assert f"| `{CPU.name}` | repaired | {' | '.join(cells)} |" in proof.splitlines()
     contents = read_contents(release)
     assert (contents.version, contents.commit) == (VERSION, CHECKOUT)
     assert list(contents.wheels) == [CPU.name, CUDA.name]
@@ -231,7 +235,13 @@ def test_a_set_that_is_not_whole_leaves_the_former_release(release: Path) -> Non
     (wheels / f"{NAME}.smoke.json").unlink()
     with pytest.raises(ReleaseError):
         assemble(
-            look(wheels), release, sdist=wheels / NAME, changelog=CHANGELOG, pin=PIN, left_out={}
+            look(wheels),
+            release,
+            sdist=wheels / NAME,
+            changelog=CHANGELOG,
+            table=TABLE,
+            pin=PIN,
+            left_out={},
         )
     assert (release / "SHA256SUMS").read_bytes() == before
 
@@ -243,7 +253,9 @@ def test_what_a_killed_run_left_is_replaced(release: Path) -> None:
     (half / "half.whl").write_bytes(b"half")
     sdist = release.parent / f"llama_cpp_python-{VERSION}.tar.gz"
     found = look(release.with_name("wheels"))
-    assemble(found, release, sdist=sdist, changelog=CHANGELOG, pin=PIN, left_out=LEFT_OUT)
+    assemble(
+        found, release, sdist=sdist, changelog=CHANGELOG, table=TABLE, pin=PIN, left_out=LEFT_OUT
+    )
     assert (release / "SHA256SUMS").read_bytes() == before
     assert sorted(path.name for path in release.parent.iterdir()) == [
         f"llama_cpp_python-{VERSION}.tar.gz",
