@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
+from urllib.parse import urljoin
 
-from packaging.requirements import Requirement
+from pypi_simple import PYPI_SIMPLE_ENDPOINT
 
 from ci import paths
 from ci.docs import derived_files
@@ -195,7 +196,7 @@ def _tools(progress: Progress, root: Path, *, now: datetime, cool_down: timedelt
             notes.append(f"{name} {new.version} waits ({new.why}); {version} stays")
         elif new is not None:
             strings[text] = text.replace(f"=={version}", f"=={new}", 1)
-            url = f"https://pypi.org/project/{Requirement(text).name}/{new}/"
+            url = urljoin(PYPI_SIMPLE_ENDPOINT, f"/project/{name}/{new}/")
             changes.append(Change(part="tools", name=name, old=version, new=new, url=url))
     if not changes:
         return Bump(notes=notes)

@@ -14,10 +14,11 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
+from pypi_simple import PYPI_SIMPLE_ENDPOINT
 from rich.console import Console
 
 from ci import paths
-from ci.abi import FOLDERS
+from ci.abi.taken import FOLDERS
 from ci.bump import PARTS, REPORT, Change, bump, edited, report
 from ci.command_line import command_line
 from ci.docs import derived_files, stale_files
@@ -31,6 +32,7 @@ from tests.static_server import serving
 
 TABLE = load_table()
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
+PROJECTS = PYPI_SIMPLE_ENDPOINT.replace("/simple/", "/project")
 OLD, YOUNG = "2026-11-01T00:00:00Z", "2026-11-20T00:00:00Z"
 
 PROJECT = """\
@@ -195,8 +197,8 @@ def test_tools_and_toolkits_move(checkout: Path, nvidia: Path, index: Path) -> N
     url = serving_url(out)
     assert (checkout / REPORT).read_text(encoding="utf-8") == (
         "| pin | old | new |\n| --- | --- | --- |\n"
-        "| backports.zstd | 1.8.0 | [1.9.0](https://pypi.org/project/backports.zstd/1.9.0/) |\n"
-        "| filelock | 4.2.11 | [4.3.0](https://pypi.org/project/filelock/4.3.0/) |\n"
+        f"| backports.zstd | 1.8.0 | [1.9.0]({PROJECTS}/backports.zstd/1.9.0/) |\n"
+        f"| filelock | 4.2.11 | [4.3.0]({PROJECTS}/filelock/4.3.0/) |\n"
         f"| CUDA | 12.8.0 | [12.8.1]({url}/redistrib_12.8.1.json) |\n"
         "\nChanged: `ci/toolkits.toml`, `pyproject.toml`.\n"
         "\nLeft to a person:\n\n"
