@@ -11,13 +11,12 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
+from urllib.parse import urljoin
 
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
+from pypi_simple import PYPI_SIMPLE_ENDPOINT
 
 from ci import paths
 from ci.docs import derived_files
-from ci.download import index_url
 from ci.errors import TableError, disk_error
 from ci.newer import Waiting, newer_wheel, newest_patch, newest_tag, newest_version, pinned_version
 from ci.pins import load_pins
@@ -197,7 +196,7 @@ def _tools(progress: Progress, root: Path, *, now: datetime, cool_down: timedelt
             notes.append(f"{name} {new.version} waits ({new.why}); {version} stays")
         elif new is not None:
             strings[text] = text.replace(f"=={version}", f"=={new}", 1)
-            url = f"{index_url().rstrip('/')}/{canonicalize_name(Requirement(text).name)}/"
+            url = urljoin(PYPI_SIMPLE_ENDPOINT, f"/project/{name}/{new}/")
             changes.append(Change(part="tools", name=name, old=version, new=new, url=url))
     if not changes:
         return Bump(notes=notes)

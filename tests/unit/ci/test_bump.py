@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -15,6 +14,7 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
+from pypi_simple import PYPI_SIMPLE_ENDPOINT
 from rich.console import Console
 
 from ci import paths
@@ -32,6 +32,7 @@ from tests.static_server import serving
 
 TABLE = load_table()
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
+PROJECTS = PYPI_SIMPLE_ENDPOINT.replace("/simple/", "/project")
 OLD, YOUNG = "2026-11-01T00:00:00Z", "2026-11-20T00:00:00Z"
 
 PROJECT = """\
@@ -193,11 +194,11 @@ def test_tools_and_toolkits_move(checkout: Path, nvidia: Path, index: Path) -> N
     toolkits = (checkout / "ci/toolkits.toml").read_text(encoding="utf-8")
     assert toolkits.startswith(TOOLKITS[: TOOLKITS.index("[[redistributable]]")])
     assert 'version = "12.8.1"\nmanifest = "' in toolkits
-    url, packages = serving_url(out), os.environ["PIP_INDEX_URL"].rstrip("/")
+    url = serving_url(out)
     assert (checkout / REPORT).read_text(encoding="utf-8") == (
         "| pin | old | new |\n| --- | --- | --- |\n"
-        f"| backports.zstd | 1.8.0 | [1.9.0]({packages}/backports-zstd/) |\n"
-        f"| filelock | 4.2.11 | [4.3.0]({packages}/filelock/) |\n"
+        f"| backports.zstd | 1.8.0 | [1.9.0]({PROJECTS}/backports.zstd/1.9.0/) |\n"
+        f"| filelock | 4.2.11 | [4.3.0]({PROJECTS}/filelock/4.3.0/) |\n"
         f"| CUDA | 12.8.0 | [12.8.1]({url}/redistrib_12.8.1.json) |\n"
         "\nChanged: `ci/toolkits.toml`, `pyproject.toml`.\n"
         "\nLeft to a person:\n\n"
