@@ -24,7 +24,7 @@ from ci.schedule import Subset
 from index.__main__ import _parser as index_command_line
 from tests.workflows import ACTION, MATRICES, ROOT, TABLE, Job, Step, environments, jobs, load
 
-PROGRAMS = ("apt-get", "cp", "gh", "nox", "python", "sudo")
+PROGRAMS = ("apt-get", "cp", "gh", "git", "nox", "python", "sudo")
 RECORD = """#!/bin/bash
 printf '%s\\0' "${0##*/}" "$@" >>"$RECORD" && printf '\\n\\0' >>"$RECORD"
 [ "${0##*/}" = sudo ] && exec "$@"
@@ -109,6 +109,9 @@ def examine(command: Sequence[str], noxfile: ModuleType) -> None:
         examine_python(arguments)
     elif program == "gh":
         examine_gh(arguments)
+    elif program == "git":
+        # test_update.py runs them
+        assert arguments[0] in {"add", "apply", "commit", "diff", "push"}
     elif program == "cp":
         assert len(arguments) == 2
     elif program == "apt-get":
@@ -199,7 +202,11 @@ def examine_python(arguments: Sequence[str]) -> None:
 def examine_gh(arguments: Sequence[str]) -> None:
     assert tuple(arguments[:2]) in {
         ("release", "view"), ("release", "create"), ("release", "upload"),
+        ("pr", "create"), ("pr", "edit"), ("workflow", "run"),
     }  # fmt: skip
+    if tuple(arguments[:2]) == ("workflow", "run"):
+        triggers = load(ROOT / ".github" / "workflows" / arguments[2])["on"]
+        assert "workflow_dispatch" in triggers
     program = shutil.which("gh")
     if program is None:
         pytest.skip("its flags are read by gh, which is not here (Debian: apt install gh)")
