@@ -224,7 +224,8 @@ def test_nothing_committed_is_large_or_names_a_registry() -> None:
     listed = subprocess.run(
         ["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True
     ).stdout.split("\0")
-    hosts = [".".join(parts) for parts in (("pypi", "org"), ("files", "pythonhosted", "org"))]
+    names = ("pypi org", "files pythonhosted org", "deb debian org", "registry npmjs org")
+    hosts = [name.replace(" ", ".") for name in names]
     for name in filter(None, listed):
         path = ROOT / name
         if not path.is_file():
