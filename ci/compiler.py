@@ -18,6 +18,7 @@ from ci import paths, zig
 from ci.deployment_target import deployment_target
 from ci.errors import ToolMissingError
 from ci.host import installs_here
+from ci.msvc import choose_windows_compiler
 from ci.process import ProcessError, run
 from ci.table import Platform, System
 
@@ -49,7 +50,13 @@ class CacheStats:
 
 
 def choose_compiler(
-    choice: Choice, platform: Platform, folder: Path, prefixes: Mapping[Path, str]
+    choice: Choice,
+    platform: Platform,
+    folder: Path,
+    prefixes: Mapping[Path, str],
+    *,
+    cuda: Path | None = None,
+    unsupported: bool = False,
 ) -> Compiler:
     """Return the compiler for a host build of ``platform``.
 
@@ -58,6 +65,8 @@ def choose_compiler(
         platform: what is built for.
         folder: where the scripts go that make a compiler of ziglang.
         prefixes: names to put in place of folders in what the compiler writes.
+        cuda: the CUDA toolkit whose host compiler it is to be, on Windows.
+        unsupported: take the newest one there, even if that CUDA refuses it.
 
     For Linux that is ``ziglang`` unless ``system`` is asked for: it needs no compiler on the
     machine and links against the glibc of the platform's wheel tag, whatever the machine has. For
@@ -75,7 +84,8 @@ def choose_compiler(
             cure="leave --compiler away: ziglang does, where it knows the platform",
         )
     if platform.system == "windows":
-        return Compiler(name="MSVC", defines={})
+        own = choose_windows_compiler(platform, prefixes, cuda=cuda, unsupported=unsupported)
+        return Compiler(name=own.name, defines=own.defines, env=own.env)
     found = next((cxx for cxx in ("c++", "g++", "clang++") if shutil.which(cxx)), None)
     if found is None:
         raise ToolMissingError(

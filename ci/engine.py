@@ -22,6 +22,7 @@ from ci.errors import (
 )
 from ci.host import container_engine, installs_here
 from ci.interpreters import Interpreter
+from ci.msvc import require_short_paths
 from ci.process import ProcessError, run
 from ci.progress import Progress
 from ci.record import Compilation, Stopwatch
@@ -112,8 +113,13 @@ def build_env(compiler: Compiler, cache: CompilerCache) -> dict[str, str]:
 
 
 def fresh_folder(target: Target) -> Path:
-    """Return the empty folder that CMake works in."""
+    """Return the empty folder that CMake works in.
+
+    Raises:
+        BuildError: it is too deep for this Windows.
+    """
     folder = paths.BUILD / target.name / "cmake"
+    require_short_paths(folder)
     shutil.rmtree(folder, ignore_errors=True)
     return folder
 
@@ -130,6 +136,9 @@ def settings_of(target: Target, options: Options, pin: Pin) -> dict[str, str]:
     defines["LLAMA_CPP_BACKEND"] = target.backend.name
     if not target.platform.cpu_variants:
         defines |= {"GGML_BACKEND_DL": "OFF", "GGML_CPU_ALL_VARIANTS": "OFF"}
+    elif target.platform.system == "windows":
+        # ggml has more for other compilers than MSVC: one wheel, whichever compiler
+        defines["LLAMA_CPP_CPU_VARIANTS"] = ";".join(target.platform.cpu_variants)
     if options.tree.commit != pin.commit:
         defines["LLAMA_CPP_COMMIT"] = options.tree.commit or "unknown"
     return {**defines, **options.defines}

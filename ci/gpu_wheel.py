@@ -70,6 +70,8 @@ def build_module(
         target.platform,
         paths.BUILD / target.name / "compiler",
         {source: "llama.cpp", folder: "build", toolkit.folder: "toolkit"},
+        cuda=toolkit.folder if toolkit.name == "CUDA" else None,
+        unsupported="-allow-unsupported-compiler" in options.defines.get("CMAKE_CUDA_FLAGS", ""),
     )
     defines = {
         **compiler.defines,

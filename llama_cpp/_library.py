@@ -34,8 +34,8 @@ _LOAD_ORDER = ("ggml-base", "ggml", "llama")
 _SUFFIX = {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
 # what ggml loads by itself: bundles on macOS, which are not called .dylib
 _MODULE_SUFFIX = ".dll" if sys.platform == "win32" else ".so"
-# A MinGW build calls it libllama.dll, an MSVC build llama.dll.
-_PREFIXES = ("lib", "") if sys.platform == "win32" else ("lib",)
+# Ours are llama.dll, whichever compiler; a MinGW build of llama.cpp's own has libllama.dll.
+_PREFIXES = ("", "lib") if sys.platform == "win32" else ("lib",)
 
 _DEVICE_TYPES = ("CPU", "GPU", "IGPU", "ACCEL", "META")
 # modules that need a runtime beside their driver
@@ -331,7 +331,9 @@ def _load() -> Functions:
     folder = library_folder()
     _refuse_second_ggml(folder)
     if sys.platform == "win32":
-        _kept.append(os.add_dll_directory(str(folder)))
+        # for what a library loads by name later; each of ours is loaded by its full path all the same
+        with suppress(OSError):
+            _kept.append(os.add_dll_directory(str(folder)))
     for name in _LOAD_ORDER:
         _opened[name] = open_library(folder, name)
     lib = cast("Functions", _Bound(folder, _opened))

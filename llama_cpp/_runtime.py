@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 _WINDOWS = sys.platform == "win32"
 _OPT = Path("/opt")
+# what the toolkit's installer sets on Windows for each version, beside CUDA_PATH for the last one
+_CUDA_PATH_OF_VERSION = re.compile(r"CUDA_PATH_V(\d+)_(\d+)")
 _RUNTIMES = ("cudart", "cublas", "amdhip64", "rocblas", "hipblas")
 # with the folder of their wheel up to CUDA 12
 _CUDA = (("cudart", "cuda_runtime"), ("cublasLt", "cublas"), ("cublas", "cublas"))
@@ -115,10 +118,17 @@ def cuda_libraries(major: int, *, windows: bool = _WINDOWS) -> tuple[Library, ..
 
 
 def cuda_folders(environment: Mapping[str, str], *, windows: bool = _WINDOWS) -> tuple[Path, ...]:
-    """Return the library folders of the toolkit that ``CUDA_PATH`` or ``CUDA_HOME`` names."""
-    roots = [
-        Path(environment[name]) for name in ("CUDA_PATH", "CUDA_HOME") if environment.get(name)
-    ]
+    """Return the library folders of the toolkit that ``CUDA_PATH`` or ``CUDA_HOME`` names.
+
+    On Windows those of ``CUDA_PATH_V12_8`` and its like come after them, the newest first.
+    """
+    names = ["CUDA_PATH", "CUDA_HOME"]
+    if windows:
+        versions = filter(None, map(_CUDA_PATH_OF_VERSION.fullmatch, environment))
+        newest_first = sorted(versions, key=lambda match: (-int(match[1]), -int(match[2])))
+        names += [match[0] for match in newest_first]
+    named = (Path(environment[name]) for name in names if environment.get(name))
+    roots = list(dict.fromkeys(named))
     if windows:
         return tuple(root / name for root in roots for name in ("bin/x64", "bin"))
     return tuple(
@@ -167,8 +177,9 @@ def missing(folder: Path, module: str) -> str | None:
 
 
 def _loads(name: str) -> bool:
+    # winmode 0: PATH is looked at as well, as it is when ggml loads the module
     with suppress(OSError):
-        ctypes.CDLL(name)
+        ctypes.CDLL(name, winmode=0)
         return True
     return False
 

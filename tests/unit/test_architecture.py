@@ -50,6 +50,7 @@ LAYERS = [
         "ci.layers",
         "ci.library",
         "ci.metal",
+        "ci.msvc",
         "ci.musl_python",
         "ci.newer",
         "ci.pins",
@@ -83,6 +84,7 @@ LAYERS = [
         "ci.smoke",
         "ci.smoke_report",
         "ci.vendor",
+        "ci.wine",
     },
     {
         "ci.proving",

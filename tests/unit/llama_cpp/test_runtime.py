@@ -95,6 +95,45 @@ def test_folders_of_a_toolkit(tmp_path: Path) -> None:
     assert _runtime.cuda_folders({"CUDA_PATH": ""}, windows=False) == ()
 
 
+def test_windows_names_every_version_of_the_toolkit() -> None:
+    # the installer of 13.0 has made CUDA_PATH its own: a wheel of CUDA 12 finds 12.8 all the same
+    environment = {
+        "CUDA_PATH_V9_2": "/cuda/9.2",
+        "CUDA_PATH_V12_8": "/cuda/12.8",
+        "CUDA_PATH_V13_0": "/cuda/13.0",
+        "CUDA_PATH_V12_10": "",
+        "CUDA_PATH_NOTE": "/cuda/none",
+        "CUDA_PATH": "/cuda/13.0",
+    }
+    assert _runtime.cuda_folders(environment, windows=True) == tuple(
+        Path(f"/cuda/{version}/{name}")
+        for version in ("13.0", "12.8", "9.2")
+        for name in ("bin/x64", "bin")
+    )
+    assert Path("/cuda/12.8/lib64") not in _runtime.cuda_folders(environment, windows=False)
+
+
+def test_a_wheel_of_cuda_12_finds_its_runtime_beside_cuda_13(tmp_path: Path) -> None:
+    for name in ("v13.0/bin/x64/cudart64_13.dll", "v12.8/bin/cudart64_12.dll"):
+        file = tmp_path / name
+        file.parent.mkdir(parents=True)
+        file.touch()
+    environment = {
+        "CUDA_PATH": str(tmp_path / "v13.0"),
+        "CUDA_PATH_V12_8": str(tmp_path / "v12.8"),
+        "CUDA_PATH_V13_0": str(tmp_path / "v13.0"),
+    }
+    folders = _runtime.cuda_folders(environment, windows=True)
+    found = {
+        major: list(_runtime.places(_runtime.cuda_libraries(major, windows=True)[0], (), folders))
+        for major in (12, 13)
+    }
+    assert found == {
+        12: [tmp_path / "v12.8/bin/cudart64_12.dll"],
+        13: [tmp_path / "v13.0/bin/x64/cudart64_13.dll"],
+    }
+
+
 def test_folders_of_rocm(tmp_path: Path) -> None:
     for name in ("rocm-6.4.3", "rocm-7.0.2"):
         (tmp_path / name).mkdir()
