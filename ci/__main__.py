@@ -24,7 +24,12 @@ from ci.evidence import load_evidence
 from ci.fresh_root import readme_commands
 from ci.host import host_platform
 from ci.installation import backend_index, fetch
-from ci.interpreters import Interpreter, choose_interpreters, find_interpreters
+from ci.interpreters import (
+    Interpreter,
+    choose_interpreters,
+    find_interpreters,
+    require_interpreters,
+)
 from ci.matrix import parse_gpu_runners, render_matrix, select_targets, write_outputs
 from ci.pins import PINS_PATH, load_pins
 from ci.progress import Progress
@@ -146,9 +151,10 @@ def _check(options: argparse.Namespace, table: Table, progress: Progress) -> Non
 
 def _smoke(options: argparse.Namespace, table: Table, progress: Progress) -> None:
     interpreters = _interpreters(options, table)
-    if options.all_pythons:
-        there = {interpreter.series for interpreter in interpreters}
-        missing = [series for series in table.interpreters.all if series not in there]
+    if options.all_pythons or options.require:
+        named = [series for each in options.require for series in each]
+        required = named or table.interpreters.required
+        missing = require_interpreters(interpreters, required, table.interpreters.all)
         if missing:
             progress.warn(f"not on this machine, so not proven here: Python {', '.join(missing)}")
     index = None

@@ -176,7 +176,17 @@ def _add_smoke(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
     smoke_.add_argument("wheels", nargs="*", type=Path, metavar="WHEEL", help="default: dist/")
     _add_pythons(smoke_)
     smoke_.add_argument(
-        "--all-pythons", action="store_true", help="also say which Pythons are missing here"
+        "--all-pythons",
+        action="store_true",
+        help="say which Pythons of the table are missing here, and fail where a required one is",
+    )
+    smoke_.add_argument(
+        "--require",
+        action="append",
+        default=[],
+        type=_series,
+        metavar="LIST",
+        help="--all-pythons, with these required in place of the table's: 3.9,3.15,3.13t",
     )
 
     _add_runtime(smoke_)
@@ -227,6 +237,10 @@ def _add_matrix(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
         help="labels of runners with a GPU by patterns of targets: each target that needs one must"
         " have one (default: none, nothing is proven on a GPU)",
     )
+
+
+def _series(text: str) -> list[str]:
+    return [name for name in re.split(r"[,\s]+", text) if name]
 
 
 def _add_proof(add_parser: Callable[..., argparse.ArgumentParser]) -> None:

@@ -7,13 +7,14 @@ import os
 import re
 import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ci.errors import UsageError
+from ci.errors import ToolMissingError, UsageError
 from ci.process import ProcessError, run
 
-_NAME = re.compile(r"python3\.\d+t?(?:\.exe)?")
+_NAME = re.compile(r"python(3\.\d+t?)(?:\.exe)?")
 _PROBE = (
     "import json, sys, sysconfig;"
     "t = bool(sysconfig.get_config_var('Py_GIL_DISABLED'));"
@@ -46,10 +47,21 @@ def find_interpreters(wanted: tuple[str, ...]) -> list[Interpreter]:
     """
     found: dict[str, Interpreter] = {}
     for program in _candidates():
+        if found.keys() >= _promised(program, wanted):
+            continue  # to ask it takes longer than to read its name
         interpreter = probe(program)
         if interpreter is not None:
             found.setdefault(interpreter.series, interpreter)
     return [found[series] for series in wanted if series in found]
+
+
+def _promised(program: Path, wanted: tuple[str, ...]) -> set[str]:
+    """Return which series in ``wanted`` a program can be by its name."""
+    named = _NAME.fullmatch(program.name)
+    if named is None:
+        return set(wanted)
+    # python3.13 may be free-threaded; python3.13t is
+    return {series for series in wanted if series in {named[1], f"{named[1].rstrip('t')}t"}}
 
 
 def probe(program: Path, *, needs: tuple[str, ...] = ("venv", "ensurepip")) -> Interpreter | None:
@@ -97,6 +109,34 @@ def choose_interpreters(names: list[str], supported: tuple[str, ...]) -> list[In
     return chosen
 
 
+def require_interpreters(
+    found: Sequence[Interpreter], required: Sequence[str], supported: tuple[str, ...]
+) -> list[str]:
+    """Return those of ``supported`` that are not there, none of which is required.
+
+    Raises:
+        UsageError: one that is required is not supported at all.
+        ToolMissingError: one that is required is missing.
+    """
+    unknown = [name for name in required if name not in supported]
+    if unknown:
+        raise UsageError(
+            f"{', '.join(unknown)} is not a Python that wheels are proven on",
+            cure=f"choose from {', '.join(supported)}",
+        )
+    there = {interpreter.series for interpreter in found}
+    missing = [name for name in supported if name not in there]
+    needed = [name for name in missing if name in required]
+    if needed:
+        others = [name for name in missing if name not in required]
+        also = f" (and {', '.join(others)}, which need not be)" if others else ""
+        raise ToolMissingError(
+            f"not on this machine, and required: Python {', '.join(needed)}{also}",
+            cure=f"bring it with pyenv, your system, or: uv python install {' '.join(needed)}",
+        )
+    return missing
+
+
 def _one_by_one(names: list[str], supported: tuple[str, ...]) -> list[str]:
     """Return the names, those apart that a workflow gives in one; a path may have spaces, too."""
     apart: list[str] = []
@@ -117,7 +157,8 @@ def _candidates() -> list[Path]:
         home / ".cache" / "interpreters" / "bin",
     ]
     programs = [Path(sys.executable)]
-    for folder in folders:
+    # /bin is /usr/bin on most systems
+    for folder in dict.fromkeys(folder.resolve() for folder in folders):
         if folder.is_dir() and folder.name != "shims":
             programs += sorted(entry for entry in folder.iterdir() if _NAME.fullmatch(entry.name))
     return list(dict.fromkeys(programs))

@@ -34,6 +34,8 @@ class Interpreters:
 
     cpython: list[str]
     free_threaded: list[str]
+    required: list[str]
+    """Those of them without which ``smoke --all-pythons`` fails."""
 
     @property
     def all(self) -> tuple[str, ...]:
@@ -382,6 +384,11 @@ def _check_references(table: Table, where: str, cure: str) -> None:
         f" {', '.join(table.interpreters.cpython)}"
         for platform in table.platforms.values()
         if platform.oldest_python not in {None, *table.interpreters.cpython}
+    ]
+    problems += [
+        f"  interpreters.required: {name!r} is none of {', '.join(table.interpreters.all)}"
+        for name in table.interpreters.required
+        if name not in table.interpreters.all
     ]
     used = {backend.family for backend in table.backends.values()}
     problems += [f"  family.{name}: no backend uses it" for name in table.families.keys() - used]
