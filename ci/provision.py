@@ -115,6 +115,8 @@ def _cure_without_pin(target: Target, pins: Pins) -> str:
         return "install the Vulkan SDK and name its folder with --toolkit PATH or VULKAN_SDK"
     name = f"{target.family.toolkit} {target.backend.toolkit_version}"
     cure = f"install {name} and name its folder with --toolkit PATH"
+    if target.platform.system == "linux":
+        cure += ", or an image that holds it with --toolkit-image REFERENCE"
     if target.family.toolkit == "CUDA":
         release = f"{target.backend.toolkit_version}.0"
         cure = f"pin a release of it (python -m ci pin cuda {release}), or {cure}"

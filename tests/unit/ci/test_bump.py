@@ -5,7 +5,10 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import signal
+import socket
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -242,6 +245,41 @@ def test_what_cannot_be_written_leaves_all_as_it_was(checkout: Path, index: Path
     before = files_in(checkout)
     with pytest.raises(DiskError, match=f"{checkout} cannot be written"):
         bump(said()[0], TABLE, ["tools"], now=NOW, root=checkout)
+    assert files_in(checkout) == before
+
+
+_SCRIPT = """
+from datetime import UTC, datetime
+from pathlib import Path
+import sys
+
+from ci.bump import bump
+from ci.progress import Progress
+from ci.table import load_table
+
+bump(Progress(), load_table(), ["tools"], now=datetime.now(UTC), root=Path(sys.argv[1]))
+"""
+
+
+def test_an_interruption_leaves_all_as_it_was(
+    checkout: Path, index: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_project(index, "filelock", {"4.2.11": OLD, "4.3.0": OLD})
+    before = files_in(checkout)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        # an index that takes the question and never answers
+        silent.settimeout(120)
+        monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        command = [sys.executable, "-c", _SCRIPT, str(checkout)]
+        with subprocess.Popen(
+            command, cwd=paths.ROOT, stderr=subprocess.PIPE, text=True
+        ) as process:
+            connection, _ = silent.accept()
+            with connection:
+                connection.recv(1)
+                process.send_signal(signal.SIGINT)
+                _, error = process.communicate(timeout=120)
+    assert error.rstrip().endswith("KeyboardInterrupt")
     assert files_in(checkout) == before
 
 

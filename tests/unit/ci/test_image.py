@@ -17,7 +17,14 @@ from rich.console import Console
 
 from ci import paths
 from ci.__main__ import main
-from ci.errors import DiskError, NetworkError, TableError, UsageError, VendorError
+from ci.errors import (
+    DiskError,
+    NetworkError,
+    TableError,
+    ToolMissingError,
+    UsageError,
+    VendorError,
+)
 from ci.image import Part, bring_image, resolve
 from ci.pins import load_pins
 from ci.process import run
@@ -431,6 +438,15 @@ def test_another_version_than_the_images_name_says(served: ImageRegistry, tmp_pa
     folder = Path("/usr/local/cuda-12.6/nvvm")
     with pytest.raises(UsageError, match="is not a whole CUDA toolkit, it lacks bin/nvcc, "):
         bring_toolkit(PROGRESS, cu126, image=image, installed=folder, pins=pins)
+
+
+def test_without_any_pin_an_image_is_a_cure(tmp_path: Path) -> None:
+    with pytest.raises(ToolMissingError) as caught:
+        bring_toolkit(PROGRESS, CU128, pins=load_pins(no_compiler(tmp_path)))
+    assert caught.value.cure == (
+        "pin a release of it (python -m ci pin cuda 12.8.0), or install CUDA 12.8 and name its folder"
+        " with --toolkit PATH, or an image that holds it with --toolkit-image REFERENCE"
+    )
 
 
 def test_toolkits_in_images_are_for_linux(served: ImageRegistry) -> None:
