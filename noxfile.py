@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import nox
 
 nox.needs_version = ">=2025.2.9"
@@ -66,6 +68,12 @@ def fresh_root(session: nox.Session) -> None:
 
 
 @nox.session
+def bump(session: nox.Session) -> None:
+    """Move the pins to newer releases: nox -s bump -- --llama-cpp --tools --toolkits."""
+    toolchain(session, "bump")
+
+
+@nox.session
 def pin(session: nox.Session) -> None:
     """Pin a release of a toolkit in ci/toolkits.toml: nox -s pin -- cuda 12.8.1."""
     toolchain(session, "pin")
@@ -119,6 +127,13 @@ def publish(session: nox.Session) -> None:
 
 
 @nox.session
+def release(session: nox.Session) -> None:
+    """Make all that this machine can of a release, unpublished: nox -s release -- --dry-run."""
+    install(session, "release")
+    session.run("python", "-m", "ci", "release", *session.posargs)
+
+
+@nox.session
 def upload(session: nox.Session) -> None:
     """Upload to PyPI what belongs there: the CPU wheels without label, Metal's for Apple silicon."""
     install(session, "ci", "upload")
@@ -136,7 +151,8 @@ def installers(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Build the CPU wheel (seconds where the compiler cache is warm), then test everything."""
     install(session, "tests")
-    session.run("python", "-m", "ci", "build", "--backend", "cpu")
+    # on this machine, where the compiler cache is
+    session.run("python", "-m", "ci", "build", "--backend", "cpu", "--engine", "host")
     session.run(
         "python", "-m", "pytest", "--numprocesses", "auto", "--dist", "worksteal", *session.posargs
     )
@@ -144,10 +160,26 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Ruff: style and format."""
+    """Ruff: style and format; the workflows: actionlint, zizmor, GitHub's schema."""
     install(session, "lint")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
+    session.run("actionlint")
+    session.run("zizmor", "--offline", "--quiet", "--min-severity", "low", ".github")
+    schema = ("check-jsonschema", "--builtin-schema")
+    github = Path(".github")
+    session.run(*schema, "vendor.github-workflows", *map(str, github.glob("workflows/*.yml")))
+    session.run(*schema, "vendor.github-actions", *map(str, github.glob("actions/*/action.yml")))
+    session.run(*schema, "vendor.dependabot", ".github/dependabot.yml")
+    session.run(*schema, "vendor.github-issue-forms", ".github/ISSUE_TEMPLATE/problem.yml")
+
+
+@nox.session
+def cibuildwheel(session: nox.Session) -> None:
+    """Build as plain users of cibuildwheel do: nox -s cibuildwheel -- --only cp311-manylinux_x86_64."""
+    install(session, "ci")
+    out = ("--output-dir", "build/cibuildwheel")
+    session.run("python", "-m", "cibuildwheel", *out, *session.posargs)
 
 
 @nox.session

@@ -8,19 +8,26 @@ import statistics
 import sys
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bench import binding, builds, imports, machine, rebuild, results, speed, tables
 from bench.models import Shape, model_files
 from bench.worker import Libraries
 from ci import paths
 from ci.errors import ToolchainError, UsageError
+from ci.host import host_platform
+from ci.interpreters import find_interpreters
 from ci.process import run
 from ci.progress import Progress
 from ci.table import load_table
 from ci.vendor import load_pin, pinned_tree
 from ci.wheel import Wheel, read_wheel
+
+if TYPE_CHECKING:
+    from bench import parallel, pool
 
 _INTERRUPTED = 130
 _LEAST_ROUNDS = 5
@@ -37,8 +44,10 @@ def main(arguments: list[str] | None = None) -> int:
             "binding": _binding,
             "gpu-import": _gpu_import,
             "rebuild": _rebuild,
+            "release": _release,
             "requests": _requests,
             "pool": _pool,
+            "parallel": _parallel,
             "catalogue": _catalogue,
             "cuda": _cuda,
             "table": _table,
@@ -60,11 +69,7 @@ def _speed(options: argparse.Namespace, progress: Progress) -> None:
             f"--threads {plan.threads}: this machine has {cpus} CPUs",
             cure=f"choose 1 to {cpus}; one or two less than all leaves room for the system",
         )
-    if plan.rounds < _LEAST_ROUNDS:
-        raise UsageError(
-            f"--rounds {plan.rounds} are too few for a median",
-            cure=f"choose {_LEAST_ROUNDS} or more",
-        )
+    _check_rounds(plan.rounds)
     wheel = read_wheel(_wheel(options.wheel))
     pin = load_pin()
     compiler = builds.gnu_compiler()
@@ -158,39 +163,131 @@ def _import(options: argparse.Namespace, progress: Progress) -> None:
 
 
 def _binding(options: argparse.Namespace, progress: Progress) -> None:
+    # need what Windows does not have, which the other benchmarks do without
+    from bench import parallel, pool  # noqa: PLC0415
+
+    _check_rounds(options.rounds)
     wheel = read_wheel(_wheel(options.wheel))
     pin = load_pin()
     if not pin.mirror:
         raise UsageError("the pin names no sdist to compare with", cure="name one as its mirror")
-    with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
+    pythons = parallel.choose_pythons(find_interpreters(parallel.SERIES))
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        scratch = Path(folder)
         progress.step("installing both packages")
-        libraries = _unpacked(wheel, Path(scratch, "unpacked")) / "llama_cpp" / "lib"
-        ours = imports.install(
-            imports.OURS, f"this wheel, {wheel.version}", wheel.path, Path(scratch, "a")
-        )
-        theirs = binding.other_package(pin.mirror[0], libraries, Path(scratch, "b"), progress)
+        libraries = _unpacked(wheel, scratch / "unpacked") / "llama_cpp" / "lib"
+        ours = _installed(wheel, scratch / "a")
+        theirs = binding.other_package(pin.mirror[0], libraries, scratch / "b", progress)
         date, load = datetime.now(UTC), machine.load_average()
         packages = {package.name: package for package in (ours, theirs)}
-        measured = binding.measure(packages, rounds=options.rounds, progress=progress)
-        timed = imports.measure([ours, theirs], rounds=options.rounds, progress=progress)
+        rounds = options.rounds
+        measured = binding.measure(packages, rounds=rounds, progress=progress)
+        timed = imports.measure([ours, theirs], rounds=rounds, progress=progress)
+        shared = pool.measure(
+            ours, scratch, rounds=rounds, threads=options.threads, progress=progress
+        )
+        side_by_side = parallel.measure(
+            wheel.path, pythons, scratch, rounds=rounds, progress=progress
+        )
+    circumstances = {
+        **_circumstances(wheel, "none: the sdist's Python files alone", pin.commit),
+        "python": platform.python_version(),
+        "load_average": {"before": load, "after": machine.load_average()},
+    }
     content = binding.report(
-        measured,
-        packages,
-        timed,
-        rounds=options.rounds,
-        date=date,
-        circumstances={
-            **_circumstances(wheel, "none: the sdist's Python files alone", pin.commit),
-            "python": platform.python_version(),
-            "load_average": {"before": load, "after": machine.load_average()},
-        },
+        measured, packages, timed, rounds=rounds, date=date, circumstances=circumstances
     )
     _finish("binding", content, options, progress)
+    content = pool.report(shared, threads=options.threads, date=date, circumstances=circumstances)
+    _finish("pool", content, options, progress)
+    content = parallel.report(side_by_side, date=date, circumstances=circumstances)
+    _finish("parallel", content, options, progress)
     goals = binding.goals(measured, timed)
     rows = [
         (goal.text, f"{goal.measured:.2f} {'met' if goal.met else 'NOT met'}") for goal in goals
     ]
-    progress.summary(f"{wheel.path.name}, {options.rounds} rounds", rows)
+    rows += _pool_rows(shared) + _parallel_rows(side_by_side)
+    progress.summary(f"{wheel.path.name}, {rounds} rounds", rows)
+
+
+def _pool(options: argparse.Namespace, progress: Progress) -> None:
+    from bench import pool  # noqa: PLC0415 - reads /proc, as the others do not
+
+    _check_rounds(options.rounds)
+    wheel = read_wheel(_wheel(options.wheel))
+    date, load = datetime.now(UTC), machine.load_average()
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        measured = pool.measure(
+            _installed(wheel, Path(folder, "a")),
+            Path(folder),
+            rounds=options.rounds,
+            threads=options.threads,
+            progress=progress,
+        )
+    circumstances = {**_taken_on(wheel), "load_average": _since(load)}
+    content = pool.report(measured, threads=options.threads, date=date, circumstances=circumstances)
+    _finish("pool", content, options, progress)
+    progress.summary(f"a pool of {pool.REQUESTS}", _pool_rows(measured))
+
+
+def _pool_rows(measured: pool.Measured) -> list[tuple[str, str]]:
+    memory = measured.memory("pool") / measured.memory("one")
+    return [
+        ("a pool over one after another", f"{measured.gain('one').median:.2f} times the tokens"),
+        ("a pool over as many objects", f"{measured.gain('objects').median:.2f} times the tokens"),
+        ("a pool's memory", f"{memory:.2f} times one object's"),
+    ]
+
+
+def _parallel(options: argparse.Namespace, progress: Progress) -> None:
+    from bench import parallel  # noqa: PLC0415 - pins processes to CPUs, as the others do not
+
+    _check_rounds(options.rounds)
+    wheel = read_wheel(_wheel(options.wheel))
+    pythons = parallel.choose_pythons(find_interpreters(parallel.SERIES))
+    date, load = datetime.now(UTC), machine.load_average()
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        measured = parallel.measure(
+            wheel.path, pythons, Path(folder), rounds=options.rounds, progress=progress
+        )
+    circumstances = {**_taken_on(wheel), "load_average": _since(load)}
+    content = parallel.report(measured, date=date, circumstances=circumstances)
+    _finish("parallel", content, options, progress)
+    progress.summary("two objects", _parallel_rows(measured))
+
+
+def _parallel_rows(measured: Sequence[parallel.Measured]) -> list[tuple[str, str]]:
+    return [
+        (
+            f"Python {each.python.series}, {work}",
+            f"{each.gain(work, 'two threads').median:.2f} times as fast on two threads",
+        )
+        for each in measured
+        for work in each.seconds
+    ]
+
+
+def _check_rounds(rounds: int) -> None:
+    if rounds < _LEAST_ROUNDS:
+        raise UsageError(
+            f"--rounds {rounds} are too few for a median", cure=f"choose {_LEAST_ROUNDS} or more"
+        )
+
+
+def _installed(wheel: Wheel, folder: Path) -> imports.Installed:
+    return imports.install(imports.OURS, f"this wheel, {wheel.version}", wheel.path, folder)
+
+
+def _taken_on(wheel: Wheel) -> dict[str, object]:
+    return {
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "wheel": {"file": wheel.path.name, "sha256": wheel.sha256, "bytes": wheel.size},
+    }
+
+
+def _since(load: float | None) -> dict[str, float | None]:
+    return {"before": load, "after": machine.load_average()}
 
 
 def _gpu_import(options: argparse.Namespace, progress: Progress) -> None:
@@ -267,6 +364,41 @@ def _rebuild(options: argparse.Namespace, progress: Progress) -> None:
     progress.summary("build", [("cold", f"{timed.cold_s:.0f} s"), ("warm", f"{warm:.0f} s")])
 
 
+def _release(options: argparse.Namespace, progress: Progress) -> None:
+    # waits for processes as Linux alone can
+    from bench import release  # noqa: PLC0415
+
+    pin, table = load_pin(), load_table()
+    pinned_tree(progress, pin=pin)
+    date, load = datetime.now(UTC), machine.load_average()
+    reference = f"cpu-{host_platform(table).name}"
+    with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
+        measured = release.measure(Path(scratch), options.target, progress)
+    if reference not in {record.target for record in measured.records}:
+        raise UsageError(
+            f"{reference} was not built, which is what is multiplied",
+            cure=f"name it with --target {reference}, or name none",
+        )
+    content = release.report(
+        measured,
+        pythons=len(table.interpreters.all),
+        reference=reference,
+        date=date,
+        circumstances={
+            "commit": pin.commit,
+            "load_average": {"before": load, "after": machine.load_average()},
+        },
+    )
+    _finish("release", content, options, progress)
+    progress.summary(
+        f"a dry run of {len(measured.records)} targets",
+        [
+            (name, f"{each.seconds:.0f} s, {each.cpu_seconds:.0f} CPU s")
+            for name, each in (("cold", measured.cold), ("warm", measured.warm))
+        ],
+    )
+
+
 def _requests(options: argparse.Namespace, progress: Progress) -> None:
     # needs the installers, which the other benchmarks do without
     from bench import requests  # noqa: PLC0415
@@ -288,50 +420,6 @@ def _requests(options: argparse.Namespace, progress: Progress) -> None:
     goal = f"under {requests.GOAL_BYTES:,} bytes"
     met = "met" if most < requests.GOAL_BYTES else "NOT met"
     progress.summary("a lock against this index", [(goal, f"at most {most:,} bytes, {met}")])
-
-
-def _pool(options: argparse.Namespace, progress: Progress) -> None:
-    from bench import pool  # noqa: PLC0415 - reads /proc, as the others do not
-
-    if options.rounds < _LEAST_ROUNDS:
-        raise UsageError(
-            f"--rounds {options.rounds} are too few for a median",
-            cure=f"choose {_LEAST_ROUNDS} or more",
-        )
-    wheel = read_wheel(_wheel(options.wheel))
-    date, load = datetime.now(UTC), machine.load_average()
-    with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
-        folder = _unpacked(wheel, Path(scratch))
-        measured = pool.measure(
-            folder / "llama_cpp" / "lib",
-            folder,
-            rounds=options.rounds,
-            threads=options.threads,
-            progress=progress,
-        )
-    content = pool.report(
-        measured,
-        threads=options.threads,
-        date=date,
-        circumstances={
-            "system": platform.platform(),
-            "python": platform.python_version(),
-            "wheel": {"file": wheel.path.name, "sha256": wheel.sha256, "bytes": wheel.size},
-            "load_average": {"before": load, "after": machine.load_average()},
-        },
-    )
-    _finish("pool", content, options, progress)
-    progress.summary(
-        f"a pool of {pool.REQUESTS}",
-        [
-            ("over one after another", f"{measured.gain('one').median:.2f} times the tokens"),
-            ("over as many objects", f"{measured.gain('objects').median:.2f} times the tokens"),
-            (
-                "memory",
-                f"{measured.memory('pool') / measured.memory('one'):.2f} times one object's",
-            ),
-        ],
-    )
 
 
 def _catalogue(options: argparse.Namespace, progress: Progress) -> None:
@@ -474,7 +562,8 @@ def _parser() -> argparse.ArgumentParser:
     about = {
         "speed": "tokens per second against g++ -march=native and against the AVX2 build",
         "import": "import time and wheel size beside the sdist's, built with its own defaults",
-        "binding": "what the Python side of a token costs, beside the sdist's on the same libraries",
+        "binding": "what the Python side of a token costs, beside the sdist's on the same libraries; "
+        "then what `pool` and `parallel` measure, in the same run",
     }
     for name, text in about.items():
         verb = verbs.add_parser(name, help=text, description=text)
@@ -491,9 +580,10 @@ def _parser() -> argparse.ArgumentParser:
         verb.add_argument(
             "--out", type=Path, default=results.FOLDER, help="folder of the result (bench/results)"
         )
-        if name == "speed":
+        if name in {"speed", "binding"}:
+            what = "contender" if name == "speed" else "side of the pool's figures"
             verb.add_argument(
-                "--threads", type=int, default=2, help="threads of each contender (default 2)"
+                "--threads", type=int, default=2, help=f"threads of each {what} (default 2)"
             )
     text = "import and load time of GPU wheels beside the CPU wheel, where there is no GPU"
     several = verbs.add_parser("gpu-import", help=text, description=text)
@@ -513,6 +603,19 @@ def _parser() -> argparse.ArgumentParser:
     again.add_argument(
         "--out", type=Path, default=results.FOLDER, help="folder of the result (bench/results)"
     )
+    whole = verbs.add_parser(
+        "release", help="a dry run of a release with an empty compiler cache, then with a full one"
+    )
+    whole.add_argument(
+        "--target",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="a part of the targets (can be repeated; default: all that this machine makes)",
+    )
+    whole.add_argument(
+        "--out", type=Path, default=results.FOLDER, help="folder of the result (bench/results)"
+    )
     wire = verbs.add_parser(
         "requests", help="requests and bytes of a lock, beside an index of bare links"
     )
@@ -528,6 +631,13 @@ def _parser() -> argparse.ArgumentParser:
         "--threads", type=int, default=1, help="threads of each contender (default 1)"
     )
     shared.add_argument(
+        "--out", type=Path, default=results.FOLDER, help="folder of the result (bench/results)"
+    )
+    text = "two objects on two threads, with a GIL and without, beside one after the other"
+    threaded = verbs.add_parser("parallel", help=text, description=text)
+    threaded.add_argument("--wheel", type=Path, help="the wheel (default: the CPU wheel in dist/)")
+    threaded.add_argument("--rounds", type=int, default=15, help="default %(default)s")
+    threaded.add_argument(
         "--out", type=Path, default=results.FOLDER, help="folder of the result (bench/results)"
     )
     many = verbs.add_parser(

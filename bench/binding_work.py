@@ -17,6 +17,8 @@ from pathlib import Path
 
 _PROMPT = "word1 word2 word3 word4"
 _ANY_TOKEN = 300
+# llama.cpp's own defaults, which both packages have
+_SEED, _TOP_K, _TOP_P, _MIN_P, _TEMPERATURE = 7, 40, 0.95, 0.05, 0.8
 
 
 def _load_backends() -> None:
@@ -45,18 +47,22 @@ class Package:
 
     def complete(self, tokens: int, option: str) -> tuple[float, int]:
         """Return the CPU seconds of a completion, and its tokens."""
-        options: dict[str, object] = {}
-        if option == "logits processor":
+        options: dict[str, object] = {"temperature": 0.0}
+        if option.startswith("logits processor"):
             unchanged = self._package.LogitsProcessorList([lambda _, scores: scores])
             options["logits_processor"] = unchanged
         elif option == "logit_bias":
             options["logit_bias"] = {_ANY_TOKEN: 0.5}
         elif option == "logprobs=5":
             options["logprobs"] = 5
+        if option.endswith("sampled"):
+            options.update(
+                temperature=_TEMPERATURE, top_k=_TOP_K, top_p=_TOP_P, min_p=_MIN_P, seed=_SEED
+            )
         self._llama.reset()
         begun = time.process_time()
         answer = self._llama.create_completion(
-            _PROMPT, max_tokens=tokens, temperature=0.0, repeat_penalty=1.0, **options
+            _PROMPT, max_tokens=tokens, repeat_penalty=1.0, **options
         )
         return time.process_time() - begun, answer["usage"]["completion_tokens"]
 
@@ -84,17 +90,29 @@ class Raw:
         native.n_batch = native.n_ubatch = 512
         native.flash_attn_type = 0
         vocab, made = lib.llama_model_get_vocab(loaded), lib.llama_init_from_model(loaded, native)
-        sampler = lib.llama_sampler_init_greedy()
+        greedy = lib.llama_sampler_init_greedy()
+        sampled = lib.llama_sampler_chain_init(lib.llama_sampler_chain_default_params())
         assert vocab is not None
         assert made is not None
-        assert sampler is not None
-        self._vocab, self._context, self._sampler = vocab, made, sampler
+        assert greedy is not None
+        assert sampled is not None
+        for link in (
+            lib.llama_sampler_init_top_k(_TOP_K),
+            lib.llama_sampler_init_top_p(_TOP_P, 1),
+            lib.llama_sampler_init_min_p(_MIN_P, 1),
+            lib.llama_sampler_init_temp(_TEMPERATURE),
+            lib.llama_sampler_init_dist(_SEED),
+        ):
+            assert link is not None
+            lib.llama_sampler_chain_add(sampled, link)
+        self._vocab, self._context, self._greedy, self._sampled = vocab, made, greedy, sampled
         self._room = ctypes.create_string_buffer(256)
         self._token = (ctypes.c_int32 * 1)()
 
-    def complete(self, tokens: int, _option: str) -> tuple[float, int]:
+    def complete(self, tokens: int, option: str) -> tuple[float, int]:
         """Return the CPU seconds of so many tokens after a prompt, and their number."""
         lib, context, one = self._lib, self._context, self._token
+        sampler = self._sampled if option.endswith("sampled") else self._greedy
         memory = lib.llama_get_memory(context)
         assert memory is not None
         lib.llama_memory_clear(memory, False)
@@ -105,7 +123,7 @@ class Raw:
         lib.llama_decode(context, lib.llama_batch_get_one(prompt, count))
         pieces = []
         for _ in range(tokens):
-            one[0] = token = lib.llama_sampler_sample(self._sampler, context, -1)
+            one[0] = token = lib.llama_sampler_sample(sampler, context, -1)
             length = lib.llama_token_to_piece(self._vocab, token, self._room, 256, 0, False)
             pieces.append(self._room.raw[:length])
             lib.llama_decode(context, lib.llama_batch_get_one(one, 1))

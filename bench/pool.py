@@ -8,19 +8,17 @@ has the most threads. Weights are read, not mapped, so that memory is what a GPU
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
-from bench import machine
+from bench import imports, machine
 from bench.figures import Spread, ratios, spread
+from bench.imports import Installed
 from bench.models import Shape, write_model
-from ci import paths
 from ci.errors import BuildError
 from ci.progress import Progress
 
@@ -68,12 +66,12 @@ class Measured:
 
 
 def measure(
-    libraries: Path, scratch: Path, *, rounds: int, threads: int, progress: Progress
+    package: Installed, scratch: Path, *, rounds: int, threads: int, progress: Progress
 ) -> Measured:
     """Run all kinds in turns.
 
     Args:
-        libraries: the folder with llama.cpp's libraries; the package is this checkout's.
+        package: the wheel.
         scratch: where the model is written.
         rounds: of one process per kind.
         threads: that each may compute with, all its objects together.
@@ -87,22 +85,20 @@ def measure(
     write_model(SHAPE, model, spelled=True)
     turns: dict[Kind, list[Turn]] = {kind: [] for kind in KINDS}
     for number in range(rounds):
-        progress.step(f"round {number + 1} of {rounds}")
+        progress.step(f"a pool: round {number + 1} of {rounds}")
         shift = number % len(KINDS)
         for kind in (*KINDS[shift:], *KINDS[:shift]):
-            turns[kind].append(_turn(libraries, model, kind, threads))
+            turns[kind].append(_turn(package, model, kind, threads))
     return Measured(turns={kind: tuple(done) for kind, done in turns.items()})
 
 
-def _turn(libraries: Path, model: Path, kind: Kind, threads: int) -> Turn:
-    command = [sys.executable, str(_SCRIPT), str(model), kind]
+def _turn(package: Installed, model: Path, kind: Kind, threads: int) -> Turn:
+    command: list[str | Path] = [package.python, "-P", _SCRIPT, model, kind]
     result = subprocess.run(
         [*command, str(REQUESTS), str(threads), str(TOKENS)],
-        env={
-            **os.environ,
-            "PYTHONPATH": str(paths.ROOT),
-            "LLAMA_CPP_LIB_PATH": str(libraries),
-        },
+        env=imports.clean_environment(),
+        cwd=package.python.parent,
+        stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         check=False,

@@ -1,7 +1,7 @@
 """One contender of `bench.pool`, in a process of its own: answers requests and prints what it took.
 
-``python pool_load.py MODEL one|pool|objects REQUESTS THREADS TOKENS``; the package comes from
-``PYTHONPATH``, the libraries from ``LLAMA_CPP_LIB_PATH``.
+``python pool_load.py MODEL one|pool|objects REQUESTS THREADS TOKENS``; the package is the one that is
+installed here.
 """
 
 from __future__ import annotations

@@ -172,6 +172,43 @@ class RebuildResult(TypedDict):
     ratio: float
 
 
+class DryRunResult(TypedDict):
+    """One dry run in ``release.json``."""
+
+    seconds: float
+    cpu_seconds: float
+
+
+class TargetCostResult(TypedDict):
+    """What compiling one target took in the cold run."""
+
+    seconds: float
+    cpu_seconds: float | None
+    objects: int | None
+
+
+class EachPythonResult(TypedDict):
+    """What it would take to compile for each Python, by multiplication."""
+
+    reference_cpu_seconds: float | None
+    all_cpu_seconds: float
+    compiled_once_cpu_seconds: float
+
+
+class ReleaseResult(TypedDict):
+    """What the table shows of ``release.json``."""
+
+    date: str
+    cpu: str
+    cpus: int
+    cold: DryRunResult
+    warm: DryRunResult
+    targets: dict[str, TargetCostResult]
+    pythons: int
+    reference: str
+    each_python: EachPythonResult
+
+
 class LockResult(TypedDict):
     """One lock in ``requests.json``."""
 
@@ -210,6 +247,32 @@ class PoolResult(TypedDict):
     tokens_per_cpu_second: dict[str, Numbers]
     gain: dict[str, Numbers]
     bytes: dict[str, int]
+
+
+class WorkResult(TypedDict):
+    """What one Python did in every way, in ``parallel.json``."""
+
+    work: str
+    seconds: dict[str, Numbers]
+    gain: dict[str, Numbers]
+
+
+class PythonResult(TypedDict):
+    """One Python in ``parallel.json``."""
+
+    version: str
+    free_threaded: bool
+    works: list[WorkResult]
+
+
+class ParallelResult(TypedDict):
+    """What the table shows of ``parallel.json``."""
+
+    date: str
+    cpu: str
+    rounds: int
+    tokens: dict[str, int]
+    pythons: list[PythonResult]
 
 
 class SizeResult(TypedDict):

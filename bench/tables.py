@@ -11,8 +11,10 @@ from bench.results import (
     CudaResult,
     GpuImportResult,
     ImportResult,
+    ParallelResult,
     PoolResult,
     RebuildResult,
+    ReleaseResult,
     RequestsResult,
     SpeedResult,
     read,
@@ -35,17 +37,23 @@ def render_table(folder: Path = FOLDER) -> str:
         requests_text(read("requests", RequestsResult, folder)),
         catalogue_text(read("catalogue", CatalogueResult, folder)),
     ]
+    # needs a Python without a GIL
+    if (folder / "parallel.json").is_file():
+        parts.insert(2, parallel_text(read("parallel", ParallelResult, folder)))
+    if (folder / "pool.json").is_file():
+        parts.insert(2, pool_text(read("pool", PoolResult, folder)))
     # needs the other package's sdist
     if (folder / "binding.json").is_file():
         parts.insert(2, binding_text(read("binding", BindingResult, folder)))
-    if (folder / "pool.json").is_file():
-        parts.insert(2, pool_text(read("pool", PoolResult, folder)))
     # needs finished GPU wheels, which take a toolkit each
     if (folder / "gpu-import.json").is_file():
         parts.insert(2, gpu_import_text(read("gpu-import", GpuImportResult, folder)))
     # needs a build of the CUDA module
     if (folder / "cuda.json").is_file():
         parts.append(cuda_text(read("cuda", CudaResult, folder)))
+    # takes a clean checkout and what a release takes
+    if (folder / "release.json").is_file():
+        parts.append(release_text(read("release", ReleaseResult, folder)))
     return "\n\n".join(parts)
 
 
@@ -280,6 +288,34 @@ def rebuild_text(result: RebuildResult) -> str:
     return "\n".join([head, "", *rows])
 
 
+def release_text(result: ReleaseResult) -> str:
+    """Return the paragraph and the tables of ``release.json``."""
+    targets, pythons, each = result["targets"], result["pythons"], result["each_python"]
+    head = (
+        f"The whole of `nox -s release -- --dry-run` for {len(targets)} targets,"
+        f" {result['date'][:10]}, {result['cpu']}, {result['cpus']} CPUs: everything downloaded,"
+        " compiler cache empty, then full. Below, what compiling took in the first of the two, and what"
+        f" it would take if each of the {pythons} Pythons were compiled for: measured once, multiplied."
+    )
+    rows = [_row(["", "seconds", "CPU seconds"]), _row(["---", "--:", "--:"])]
+    rows += [
+        _row([f"{name} cache", f"{one['seconds']:,.0f}", f"{one['cpu_seconds']:,.0f}"])
+        for name, one in (("empty", result["cold"]), ("full", result["warm"]))
+    ]
+    costs = [
+        _row(["compiling", "objects", "CPU seconds, once", f"for {pythons} Pythons"]),
+        _row(["---", "--:", "--:", "--:"]),
+    ]
+    for name, cost in targets.items():
+        once = cost["cpu_seconds"]
+        told = ["–", "–"] if once is None else [f"{once:,.0f}", f"{once * pythons:,.0f}"]
+        objects = "–" if cost["objects"] is None else str(cost["objects"])
+        costs.append(_row([f"`{name}`", objects, *told]))
+    together = (each["compiled_once_cpu_seconds"], each["all_cpu_seconds"])
+    costs.append(_row(["**together**", "", *(f"{seconds:,.0f}" for seconds in together)]))
+    return "\n".join([head, "", *rows, "", *costs])
+
+
 def requests_text(result: RequestsResult) -> str:
     """Return the paragraph and the tables of ``requests.json``."""
     head = (
@@ -368,6 +404,33 @@ def pool_text(result: PoolResult) -> str:
                 ]
             )
         )
+    return "\n".join([head, "", *rows])
+
+
+def parallel_text(result: ParallelResult) -> str:
+    """Return the paragraph and the table of ``parallel.json``."""
+    tokens = result["tokens"]
+    head = (
+        f"Two objects at once, {result['date'][:10]}, {result['cpu']}, pinned to two CPUs, each object"
+        f" with one thread of llama.cpp's: how many times as fast as one after the other, by the clock,"
+        f" medians of {result['rounds']} rounds and quartiles; {tokens['words']:,} tokens each of a model"
+        f" that has next to nothing to compute, {tokens['arithmetic']:,} each of the pool's model."
+    )
+    rows = [
+        _row(["Python", "tokens of", "two threads", "two processes", "of what processes give"]),
+        _row(["---", "---", "--:", "--:", "--:"]),
+    ]
+    for python in result["pythons"]:
+        title = f"{python['version']}, {'without' if python['free_threaded'] else 'with'} a GIL"
+        for work in python["works"]:
+            cells = [title, work["work"]]
+            for way in ("two threads", "two processes"):
+                gain = work["gain"][way]
+                quartiles = f"{gain['low_quartile']:.2f}–{gain['high_quartile']:.2f}"
+                cells.append(f"{gain['median']:.2f} ({quartiles})")
+            threads, processes = (work["gain"][f"two {each}"] for each in ("threads", "processes"))
+            cells.append(f"{threads['median'] / processes['median']:.2f}")
+            rows.append(_row(cells))
     return "\n".join([head, "", *rows])
 
 

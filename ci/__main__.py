@@ -14,6 +14,7 @@ from rich.console import Console
 from ci import emulation, fresh_root, paths
 from ci.architectures import parse_architectures
 from ci.build import build_and_prove
+from ci.bump import PARTS, bump
 from ci.check import check, target_of
 from ci.command_line import command_line
 from ci.docs import derived_files, stale_files, write_files
@@ -23,17 +24,24 @@ from ci.evidence import load_evidence
 from ci.fresh_root import readme_commands
 from ci.host import host_platform
 from ci.installation import backend_index, fetch
-from ci.interpreters import Interpreter, choose_interpreters, find_interpreters
-from ci.matrix import render_matrix, select_targets
+from ci.interpreters import (
+    Interpreter,
+    choose_interpreters,
+    find_interpreters,
+    require_interpreters,
+)
+from ci.matrix import parse_gpu_runners, render_matrix, select_targets, write_outputs
 from ci.pins import PINS_PATH, load_pins
 from ci.progress import Progress
-from ci.proof import proof_table
+from ci.proof import interpreter_table, proof_table
 from ci.proving import not_provable, prove
 from ci.redistributable import pin_redistributable
+from ci.registry import parse_reference
 from ci.relabel import AUTO, make, plan
+from ci.release_verb import run_release
 from ci.repair import repair
 from ci.reports import BUILD_SUFFIX, SMOKE_SUFFIX, add_reports
-from ci.reproduce import reproduce
+from ci.reproduce import reproduce_all
 from ci.smoke_report import require_gpu, require_passed, write_report
 from ci.table import Table, load_table
 from ci.upload import choose_repository, upload
@@ -61,11 +69,13 @@ def main(arguments: list[str] | None = None) -> int:
             "matrix": _matrix,
             "generate": _generate,
             "pin": _pin,
+            "bump": _bump,
             "reproduce": _reproduce,
             "emulate": _emulate,
             "fresh-root": _fresh_root,
             "proof": _proof,
             "upload": _upload,
+            "release": _release,
         }[options.verb]
         verb(options, table, progress)
     except ToolchainError as error:
@@ -111,6 +121,9 @@ def _build(options: argparse.Namespace, table: Table, progress: Progress) -> Non
             # what is for somebody's own GPUs is no part of a release
             out=options.out or (paths.DIST if options.archs is None else paths.OWN),
             toolkit=options.toolkit,
+            toolkit_image=(
+                None if options.toolkit_image is None else parse_reference(options.toolkit_image)
+            ),
             compatible_toolkit=options.compatible_toolkit,
             clang=options.clang,
             runtime=options.runtime,
@@ -138,9 +151,10 @@ def _check(options: argparse.Namespace, table: Table, progress: Progress) -> Non
 
 def _smoke(options: argparse.Namespace, table: Table, progress: Progress) -> None:
     interpreters = _interpreters(options, table)
-    if options.all_pythons:
-        there = {interpreter.series for interpreter in interpreters}
-        missing = [series for series in table.interpreters.all if series not in there]
+    if options.all_pythons or options.require:
+        named = [series for each in options.require for series in each]
+        required = named or table.interpreters.required
+        missing = require_interpreters(interpreters, required, table.interpreters.all)
         if missing:
             progress.warn(f"not on this machine, so not proven here: Python {', '.join(missing)}")
     index = None
@@ -207,7 +221,11 @@ def _auto(options: argparse.Namespace, table: Table, progress: Progress) -> None
 
 def _matrix(options: argparse.Namespace, table: Table, progress: Progress) -> None:
     del progress
-    print(render_matrix(select_targets(table, options.target), options.format))
+    targets = select_targets(table, options.target, subset=options.subset)
+    if options.outputs is not None:
+        runners = parse_gpu_runners(options.gpu_runners, table)
+        write_outputs(options.outputs, table, targets, runners)
+    print(render_matrix(table, targets, options.format))
 
 
 def _generate(options: argparse.Namespace, table: Table, progress: Progress) -> None:
@@ -231,15 +249,22 @@ def _pin(options: argparse.Namespace, table: Table, progress: Progress) -> None:
     pin_redistributable(progress, options.version, PINS_PATH)
 
 
+def _bump(options: argparse.Namespace, table: Table, progress: Progress) -> None:
+    parts = options.parts or PARTS
+    bump(progress, table, parts, now=datetime.now(UTC), cool_down=options.cool_down)
+
+
 def _reproduce(options: argparse.Namespace, table: Table, progress: Progress) -> None:
-    for wheel in options.wheels or _dist_wheels():
-        reproduce(wheel, target_of(read_wheel(wheel), table), progress, cached=options.cached)
+    reproduce_all(options.wheels or _dist_wheels(), table, progress, cached=options.cached)
 
 
 def _emulate(options: argparse.Namespace, table: Table, progress: Progress) -> None:
-    del table
     for wheel in options.wheels or _dist_wheels():
-        report = emulation.emulate(wheel, options.cpu or emulation.CPUS, progress)
+        target = target_of(read_wheel(wheel), table)
+        if target.platform.libc != "glibc" and not options.wheels:
+            progress.step(f"{wheel.name} is left out: only manylinux wheels are emulated")
+            continue
+        report = emulation.emulate(wheel, target, options.cpu, progress)
         progress.summary(f"{report.wheel} under {report.emulator}", emulation.rows(report))
         progress.step(f"wrote {emulation.write_report(report)}")
         emulation.require_passed(report)
@@ -276,7 +301,9 @@ def _proof(options: argparse.Namespace, table: Table, progress: Progress) -> Non
         )
         return
     evidence = load_evidence(table)
-    Console(soft_wrap=False).print(proof_table(table.targets, evidence, pin))
+    console = Console(soft_wrap=False)
+    console.print(proof_table(table.targets, evidence, pin))
+    console.print(interpreter_table(table, evidence))
 
 
 def _upload(options: argparse.Namespace, table: Table, progress: Progress) -> None:
@@ -284,6 +311,10 @@ def _upload(options: argparse.Namespace, table: Table, progress: Progress) -> No
     with tempfile.TemporaryDirectory(prefix="upload-") as folder:
         given = options.files or [paths.DIST]
         upload(given, repository, Path(folder), table, progress, dry_run=options.dry_run)
+
+
+def _release(options: argparse.Namespace, table: Table, progress: Progress) -> None:
+    run_release(options, table, progress, lambda: _interpreters(options, table))
 
 
 def _tree(source: Path | None, progress: Progress, pin: Pin) -> Tree:
@@ -294,7 +325,8 @@ def _tree(source: Path | None, progress: Progress, pin: Pin) -> Tree:
 
 def _interpreters(options: argparse.Namespace, table: Table) -> list[Interpreter]:
     supported = table.interpreters.all
-    if options.python:
+    # a workflow says "" where a platform has none of its own
+    if any(options.python):
         return choose_interpreters(options.python, supported)
     found = find_interpreters(supported)
     if not found:

@@ -123,7 +123,9 @@ def _cpu_wheel(
         return find_cpu_wheel(plain, paths.DIST, commit=commit)
     except WheelError as error:
         progress.step(f"building {plain.name} first: {error.what}")
-    plainly = replace(options, defines={}, toolkit=None, architectures=None, out=paths.DIST)
+    plainly = replace(
+        options, defines={}, toolkit=None, toolkit_image=None, architectures=None, out=paths.DIST
+    )
     path = build_and_prove(plain, plainly, table, progress, pin=pin)
     return read_wheel(path)
 

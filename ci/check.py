@@ -14,7 +14,7 @@ from ci.deployment_target import deployment_problems, metal_problems
 from ci.errors import WheelError
 from ci.instructions import levels_above_baseline
 from ci.library import Library, musl_name, read_library
-from ci.table import Platform, System, Table, Target
+from ci.table import Machine, Platform, System, Table, Target
 from ci.wheel import Wheel, library_names, read_wheel
 
 _BUILD_INFO = "llama_cpp/_build_info.json"
@@ -33,11 +33,11 @@ _SYSTEM_LIBRARIES: Mapping[System, tuple[str, ...]] = {
         *("api-ms-win-*.dll", "MSVCP140*.dll", "VCRUNTIME140*.dll"),
     ),
 }
-# instructions that run only where the CPU has them. miniaudio's FLAC decoder asks cpuid; the C++ runtime
-# of ARM, which is in every library, unwinds frames of SVE and frames with memory tags.
-_GUARDED: Mapping[str, Mapping[str, frozenset[str]]] = {
+# kinds of instructions that run only where the CPU has them. miniaudio's FLAC decoder asks cpuid; the C++
+# runtime of ARM, which is in every library, unwinds frames of SVE and SME, and those with memory tags.
+_GUARDED: Mapping[Machine, Mapping[str, frozenset[str]]] = {
     "x86_64": {"mtmd": frozenset({"lzcnt"})},
-    "aarch64": {"*": frozenset({"cntd", "stg"})},
+    "aarch64": {"*": frozenset({"cntd x", "str za[w, ], [x]", "smstop za", "stg x, [x]"})},
     "arm64": {},
 }
 # home folders, temporary folders and checkouts of build machines
@@ -275,7 +275,7 @@ def _baseline_problems(name: str, library: Library, target: Target) -> Iterator[
     if stem in {f"ggml-cpu-{variant}" for variant in platform.cpu_variants[1:]}:
         return
     guarded = frozenset[str]().union(
-        *(names for owner, names in _GUARDED[platform.machine].items() if owner in {stem, "*"})
+        *(kinds for owner, kinds in _GUARDED[platform.machine].items() if owner in {stem, "*"})
     )
     for level, first in levels_above_baseline(library.code, platform.machine, guarded).items():
         yield f"{name} is to run on every CPU but uses {level}: {first}"

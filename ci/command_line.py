@@ -5,10 +5,14 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 from ci import emulation, paths
+from ci.bump import COOL_DOWN, PARTS
 from ci.relabel import AUTO
+from ci.release_verb import add_release
+from ci.schedule import SUBSETS
 
 
 def command_line() -> argparse.ArgumentParser:
@@ -45,11 +49,7 @@ def command_line() -> argparse.ArgumentParser:
     _add_pythons(auto)
     _add_out(auto, paths.DIST / AUTO)
 
-    matrix = verbs.add_parser("matrix", help="print the targets, for people or for a workflow")
-    matrix.add_argument("--format", choices=["text", "github"], default="text")
-    matrix.add_argument(
-        "--target", action="append", default=[], metavar="PATTERN", help="such as 'cpu-*'"
-    )
+    _add_matrix(verbs.add_parser)
 
     reproduce_ = verbs.add_parser(
         "reproduce", help="build wheels again in another folder and compare every byte"
@@ -66,7 +66,9 @@ def command_line() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="NAME",
-        help=f"a CPU of qemu (can be repeated; default: {', '.join(emulation.CPUS)})",
+        help="a CPU of qemu (can be repeated; default: "
+        + "; ".join(f"{machine}: {', '.join(each)}" for machine, each in emulation.CPUS.items())
+        + ")",
     )
 
     fresh = verbs.add_parser(
@@ -94,10 +96,13 @@ def command_line() -> argparse.ArgumentParser:
 
     _add_proof(verbs.add_parser)
 
+    add_release(verbs.add_parser, _add_pythons)
+
     generate = verbs.add_parser("generate", help="write the ABI, licences and README's tables anew")
     generate.add_argument("--check", action="store_true", help="only say what is stale")
 
     _add_pin(verbs.add_parser)
+    _add_bump(verbs.add_parser)
     return parser
 
 
@@ -135,7 +140,13 @@ def _add_build(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
         type=Path,
         metavar="PATH",
         help="an installed toolkit in place of the pinned one (also VULKAN_SDK, CUDA_HOME, CUDA_PATH,"
-        " ROCM_PATH)",
+        " ROCM_PATH); with --toolkit-image its folder in the image",
+    )
+    build.add_argument(
+        "--toolkit-image",
+        metavar="REFERENCE",
+        help="take the toolkit out of a container image, such as"
+        " nvidia/cuda:12.8.1-devel-rockylinux8@sha256:… (no container engine is needed)",
     )
     build.add_argument(
         "--compatible-toolkit",
@@ -165,7 +176,17 @@ def _add_smoke(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
     smoke_.add_argument("wheels", nargs="*", type=Path, metavar="WHEEL", help="default: dist/")
     _add_pythons(smoke_)
     smoke_.add_argument(
-        "--all-pythons", action="store_true", help="also say which Pythons are missing here"
+        "--all-pythons",
+        action="store_true",
+        help="say which Pythons of the table are missing here, and fail where a required one is",
+    )
+    smoke_.add_argument(
+        "--require",
+        action="append",
+        default=[],
+        type=_series,
+        metavar="LIST",
+        help="--all-pythons, with these required in place of the table's: 3.9,3.15,3.13t",
     )
 
     _add_runtime(smoke_)
@@ -190,6 +211,38 @@ def _add_smoke(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
     )
 
 
+def _add_matrix(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
+    matrix = add_parser("matrix", help="print the targets, for people or for a workflow")
+    matrix.add_argument("--format", choices=["text", "github"], default="text")
+    matrix.add_argument(
+        "--subset", choices=SUBSETS, help="what a workflow builds (default: every target)"
+    )
+    matrix.add_argument(
+        "--target",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="such as 'cpu-*', or several with spaces between",
+    )
+    matrix.add_argument(
+        "--outputs",
+        type=Path,
+        metavar="FILE",
+        help="also append the outputs of a workflow's job: cpu, modules, platforms, gpu, index",
+    )
+    matrix.add_argument(
+        "--gpu-runners",
+        default="none",
+        metavar="JSON",
+        help="labels of runners with a GPU by patterns of targets: each target that needs one must"
+        " have one (default: none, nothing is proven on a GPU)",
+    )
+
+
+def _series(text: str) -> list[str]:
+    return [name for name in re.split(r"[,\s]+", text) if name]
+
+
 def _add_proof(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
     proof = add_parser(
         "proof", help="print how far each target was proven, or take reports into the evidence"
@@ -206,6 +259,34 @@ def _auto_label(text: str) -> str:
     if not re.fullmatch(rf"{AUTO}(?:[.]\d+)?", text):
         raise argparse.ArgumentTypeError(f"{text!r} is neither auto nor such as auto.1")
     return text
+
+
+def _add_bump(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
+    bump = add_parser(
+        "bump",
+        help="move the pins to newer releases, write what derives from them and build/bump.md",
+    )
+    for part in PARTS:
+        bump.add_argument(
+            f"--{part}",
+            dest="parts",
+            action="append_const",
+            const=part,
+            help="these alone (can be combined; default: all)",
+        )
+    bump.add_argument(
+        "--cool-down",
+        type=_days,
+        default=COOL_DOWN,
+        metavar="DAYS",
+        help="how long a version must have been on the package index (default: 7)",
+    )
+
+
+def _days(text: str) -> timedelta:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of days")
+    return timedelta(days=int(text))
 
 
 def _add_pin(add_parser: Callable[..., argparse.ArgumentParser]) -> None:

@@ -7,17 +7,35 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ci.compiler import Compiler
 from ci.errors import ToolMissingError, UsageError
 from ci.process import ProcessError, run
-from ci.table import Target
+from ci.table import System, Target
 from ci.toolkit import Toolkit, fits
 
 ROOT = "cuda"
 """Folder of a put together toolkit below that of its pieces."""
+
+DRIVER: Mapping[System, str] = {"linux": "libcuda.so.1", "windows": "nvcuda.dll"}
+"""The driver's library, which a GPU's system brings and neither toolkit nor runtime."""
+
+UNUSED = tuple(
+    f"lib{name}*"
+    for name in (
+        "cublas*_static",
+        "cufft",
+        "curand",
+        "cusolver",
+        "cusparse",
+        "npp",
+        "nvjpeg",
+        "nvrtc",
+    )
+)
+"""Libraries of a whole toolkit that nothing links here, which are most of it: patterns of names."""
 
 _PROFILE = """\
 TOP              = $(_HERE_)/..
@@ -112,7 +130,7 @@ def _write_driver_stub(root: Path, compiler: Compiler) -> None:
     source = stubs / "libcuda.c"
     source.write_text("".join(f"int {name}(void) {{ return 0; }}\n" for name in names), "utf-8")
     command = [compiler.defines["CMAKE_C_COMPILER"], "-shared", "-fPIC", "-nostdlib", "-w"]
-    command += ["-Wl,-soname,libcuda.so.1", "-o", str(stubs / "libcuda.so"), str(source)]
+    command += [f"-Wl,-soname,{DRIVER['linux']}", "-o", str(stubs / "libcuda.so"), str(source)]
     run(command)
 
 

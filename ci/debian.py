@@ -1,19 +1,26 @@
-"""Packages of Debian as files: brought from the mirror of this machine's apt, unpacked, not installed."""
+"""Packages of Debian as files: brought from the mirror of this machine's apt, unpacked, not installed.
+
+What goes into a wheel is pinned by its sha256 (`bring_package`); what a wheel is only tried on is the
+newest that Debian's signature vouches for (`bring_closure`).
+"""
 
 from __future__ import annotations
 
+import getpass
 import os
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from ci.download import bring_file
-from ci.errors import ToolMissingError
-from ci.process import run
+from ci.errors import NetworkError, ToolMissingError
+from ci.process import ProcessError, run
 from ci.progress import Progress
 
 MIRROR_VARIABLE = "LLAMA_CPP_PYTHON_DEBIAN_MIRROR"
 
+_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _MIRROR = re.compile(r"^'([^']*/debian)/dists/", re.MULTILINE)
 
 
@@ -59,6 +66,80 @@ def bring_package(progress: Progress, mirror: str, path: str, sha256: str, folde
     """
     place = folder / path.rpartition("/")[2]
     return bring_file(progress, f"{mirror}/{path}", sha256, place, pinned_in="ci/toolkits.toml")
+
+
+def bring_closure(
+    names: Sequence[str],
+    *,
+    suite: str,
+    architecture: str,
+    folder: Path,
+    without: re.Pattern[str] | None = None,
+) -> list[Path]:
+    """Return packages of a suite and all that they depend on, downloaded into ``folder``.
+
+    apt has lists of its own for it: nothing of this machine's is read or changed but its mirror. It
+    checks the signature of the suite, the index by that, and each package by the index.
+
+    Args:
+        names: of the packages.
+        suite: such as ``bookworm``.
+        architecture: such as ``arm64``, whatever this machine's is.
+        folder: made if missing.
+        without: dependencies that are not wanted, by their whole name.
+
+    Raises:
+        ToolMissingError: there is no apt, no mirror is known, or Debian's keys are not here.
+        NetworkError: the mirror cannot be reached, or has no such suite or package.
+    """
+    if shutil.which("apt-get") is None:
+        raise ToolMissingError(
+            "there is no apt-get to bring packages of Debian with", cure="run it on a Debian"
+        )
+    mirror = require_mirror()
+    if not _KEYRING.is_file():
+        raise ToolMissingError(
+            f"there is no {_KEYRING}: packages of Debian could not be checked",
+            cure="install it: apt install debian-archive-keyring",
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    state = folder / "apt"
+    for part in ("lists/partial", "cache/archives/partial"):
+        (state / part).mkdir(parents=True, exist_ok=True)
+    (state / "list").write_text(f"deb [signed-by={_KEYRING}] {mirror} {suite} main\n")
+    settings = {
+        "Dir::Etc::sourcelist": state / "list",
+        "Dir::Etc::sourceparts": "-",
+        "Dir::State": state,
+        "Dir::State::lists": state / "lists",
+        "Dir::State::status": "/dev/null",
+        "Dir::Cache": state / "cache",
+        # a user of its own could not write into this folder
+        "APT::Sandbox::User": getpass.getuser(),
+        "APT::Install-Recommends": "0",
+        "APT::Architecture": architecture,
+        "APT::Architectures": architecture,
+        "Acquire::Languages": "none",
+        "Acquire::Retries": "3",
+    }
+    apt = ["apt-get", "-q", *(f"-o{name}={value}" for name, value in settings.items())]
+    try:
+        run([*apt, "-oAPT::Update::Error-Mode=any", "update"])
+        planned = run([*apt, "-s", "install", *names])
+        wanted = [
+            name
+            for name in re.findall(r"^Inst (\S+)", planned, re.MULTILINE)
+            if without is None or not without.fullmatch(name)
+        ]
+        run([*apt, "download", *wanted], cwd=folder)
+    except ProcessError as error:
+        told = [line for line in error.tail if line.startswith("E: ")] or error.tail[-1:]
+        raise NetworkError(
+            f"Debian {suite} does not give {', '.join(names)} for {architecture}: {' '.join(told)}",
+            cure=f"run it again, or name another mirror in {MIRROR_VARIABLE}",
+        ) from error
+    shutil.rmtree(state)
+    return sorted(folder.glob("*.deb"))
 
 
 def unpack_package(package: Path, folder: Path) -> None:

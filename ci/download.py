@@ -109,7 +109,7 @@ def bring_from_index(
     place = folder / filename
     if place.is_file() and _sha256(place) == sha256:
         return place
-    files = _files_of(filename.partition("-")[0])
+    files = files_of(filename.partition("-")[0])
     found = next((file for file in files if file.filename == filename), None)
     if found is None:
         raise NetworkError(
@@ -144,7 +144,7 @@ def download_sdist(
         VendorError: the index does not have it, or its sha256 is another.
         DiskError: there is no room for it.
     """
-    for file in _files_of(project):
+    for file in files_of(project):
         if file.package_type == "sdist" and file.version == version:
             place = folder / file.filename
             return bring_file(progress, file.url, sha256, place, pinned_in="vendor/llama.cpp.toml")
@@ -154,7 +154,12 @@ def download_sdist(
     )
 
 
-def _files_of(project: str) -> list[DistributionPackage]:
+def files_of(project: str) -> list[DistributionPackage]:
+    """Return all files of a project on the package index.
+
+    Raises:
+        NetworkError: the index cannot be reached, or has no such project.
+    """
     try:
         with PyPISimple(endpoint=index_url()) as client:
             return client.get_project_page(project, timeout=60).packages

@@ -3,47 +3,85 @@
 from __future__ import annotations
 
 import json
-import platform as python_platform
-import shutil
 import signal
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from pathlib import Path
 
 from ci import paths
-from ci.errors import SmokeError, ToolMissingError, UsageError
+from ci.errors import SmokeError, UsageError
+from ci.guest import (
+    Guest,
+    bring_guest,
+    emulator_name,
+    require_emulator,
+    site_packages,
+    write_program,
+)
+from ci.guest import make_environment as make_guest_environment
+from ci.host import installs_here
+from ci.installation import CLEAN, install, installable, make_environment, without_dependencies
 from ci.interpreters import Interpreter, probe
 from ci.process import ProcessError, run
 from ci.progress import Progress
-from ci.smoke import prove_on, write_models
-from ci.wheel import read_wheel, split_variant
+from ci.smoke import examine, write_models
+from ci.table import Target
+from ci.wheel import Wheel, read_wheel
 
-# no AVX at all (twice), AVX2, and everything that this qemu can do
-CPUS = ("qemu64", "Nehalem", "Haswell", "max")
+# the oldest and the newest that Debian has, and the one of its stable release
+_PROVEN_ON = ("3.9", "3.13", "3.15")
+_STABLE = "3.13"
+# the CPU that has all that this qemu can do
+_ALL = "max"
+CPUS: Mapping[str, tuple[str, ...]] = {
+    # no AVX at all (twice), AVX2, and everything that this qemu can do
+    "x86_64": ("qemu64", "Nehalem", "Haswell", "max"),
+    # plain armv8.0; dot products and half floats; SVE; and everything
+    "aarch64": ("cortex-a53", "neoverse-n1", "a64fx", "max"),
+}
+"""CPUs of qemu, by machine."""
 
-# vxorps ymm0, ymm0, ymm0; vzeroupper; ret. Without this control a run on a CPU without AVX could
-# pass because the emulator executes what that CPU does not have.
-_AVX = (
-    "import ctypes, mmap;"
+
+@dataclass(frozen=True, kw_only=True)
+class Instruction:
+    """An instruction that some CPUs do not have, as a function of machine code.
+
+    Without this control a run on a CPU without it could pass because the emulator executes what that
+    CPU does not have.
+    """
+
+    name: str
+    code: str
+
+
+_INSTRUCTIONS = {
+    # vxorps ymm0, ymm0, ymm0; vzeroupper; ret
+    "x86_64": Instruction(name="AVX", code="c5fc57c0 c5f877 c3"),
+    # sdot v0.4s, v0.16b, v0.16b; ret
+    "aarch64": Instruction(name="SDOT", code="0094804e c0035fd6"),
+}
+_EXECUTE = (
+    "import ctypes, mmap, sys;"
     "page = mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC);"
-    "page.write(bytes.fromhex('c5fc57c0' 'c5f877' 'c3'));"
+    "page.write(bytes.fromhex(sys.argv[1]));"
     "ctypes.CFUNCTYPE(None)(ctypes.addressof(ctypes.c_char.from_buffer(page)))()"
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class EmulatedCpu:
-    """One CPU: ``avx`` is whether it executed an AVX instruction, ``failures`` which checks failed.
+    """One CPU: ``executes`` the control instruction or not; ``failures`` says which checks failed.
 
     ``variant`` is the file name of the CPU variant that was picked; None where none was.
     """
 
     cpu: str
-    avx: bool | None
+    executes: bool
     variant: str | None
     passed: bool
     checks: tuple[str, ...]
@@ -53,79 +91,60 @@ class EmulatedCpu:
 
 @dataclass(frozen=True, kw_only=True)
 class EmulationReport:
-    """What a wheel did on each CPU; ``avx`` of a CPU is None on machines other than x86-64."""
+    """What a wheel did on each CPU; ``instruction`` is the control: ``AVX`` or ``SDOT``."""
 
     wheel: str
     sha256: str
     emulator: str
+    instruction: str
     python: str
     passed: bool
     cpus: tuple[EmulatedCpu, ...]
 
 
-def emulate(wheel: Path, cpus: Sequence[str], progress: Progress) -> EmulationReport:
-    """Run the smoke test of an installed wheel on each emulated CPU, by this Python.
+def emulate(path: Path, target: Target, cpus: Sequence[str], progress: Progress) -> EmulationReport:
+    """Run the smoke test of an installed wheel on each emulated CPU; all of `CPUS` if none is named.
 
-    Only the test itself is emulated; the environments are made natively.
+    The wheel is installed natively; only what then runs is emulated. It is by this Python where the
+    wheel installs here, else by Debian's stable one for its machine.
 
     Raises:
         ToolMissingError: qemu's user mode is not on this machine.
-        UsageError: it knows no such CPU, or the wheel is for another machine.
+        UsageError: it knows no such CPU, or the wheel is for no Linux with glibc.
         WheelError: the wheel is damaged.
     """
-    qemu = require_emulator()
-    for cpu in cpus:
-        _require_cpu(qemu, cpu)
-    found = read_wheel(wheel)
-    machine = python_platform.machine()
-    if not Path(split_variant(found.path.name)[0]).stem.endswith(machine):
+    platform = target.platform
+    if platform.libc != "glibc":
         raise UsageError(
-            f"{found.path.name} does not install on this machine ({machine})",
-            cure="emulate it on a machine that it installs on: the emulated CPUs are of one kind",
+            f"{path.name} is for {platform.title}: there is no Python for it to emulate",
+            cure="name a manylinux wheel",
         )
-    interpreter = probe(Path(sys.executable))
-    if interpreter is None:
-        raise UsageError(
-            f"{sys.executable} cannot make an environment",
-            cure="install venv for it (Debian: apt install python3-venv)",
-        )
+    emulator = require_emulator(platform.machine)
+    wheel = read_wheel(path)
     with tempfile.TemporaryDirectory(prefix="emulation-") as folder:
         models = Path(folder) / "models"
         write_models(models)
+        subject = _install(wheel, target, Path(folder), emulator, progress)
+        chosen = cpus or CPUS[platform.machine]
+        for cpu in chosen:
+            _require_cpu(emulator, cpu, subject)
 
-        def prove(cpu: str) -> EmulatedCpu:
-            result = _prove(
-                wheel, interpreter, Path(folder) / cpu, models, (str(qemu), "-cpu", cpu)
-            )
+        def prove_cpu(cpu: str) -> EmulatedCpu:
+            result = _prove(subject, Path(folder) / cpu, models, cpu)
             progress.step(f"{cpu}: {result.variant}, {'ok' if result.passed else 'FAILED'}")
             return result
 
         with ThreadPoolExecutor(max_workers=2) as pool:
-            results = tuple(pool.map(prove, cpus))
+            results = tuple(pool.map(prove_cpu, chosen))
     return EmulationReport(
-        wheel=found.path.name,
-        sha256=found.sha256,
-        emulator=run([qemu, "--version"]).splitlines()[0],
-        python=interpreter.version,
+        wheel=path.name,
+        sha256=wheel.sha256,
+        emulator=run([emulator, "--version"]).splitlines()[0],
+        instruction=_INSTRUCTIONS[platform.machine].name,
+        python=subject.version,
         passed=bool(results) and all(result.passed for result in results),
         cpus=results,
     )
-
-
-def require_emulator() -> Path:
-    """Return qemu's user mode emulator of this machine's own architecture.
-
-    Raises:
-        ToolMissingError: it is not on PATH, or this is not Linux.
-    """
-    name = f"qemu-{python_platform.machine()}"
-    found = shutil.which(name) if sys.platform == "linux" else None
-    if found is None:
-        raise ToolMissingError(
-            f"there is no {name} on this machine",
-            cure="on Linux install qemu's user mode (Debian: apt install qemu-user)",
-        )
-    return Path(found)
 
 
 def require_passed(report: EmulationReport) -> None:
@@ -158,11 +177,11 @@ def write_report(report: EmulationReport) -> Path:
 
 def rows(report: EmulationReport) -> list[tuple[str, str]]:
     """Return the lines of the summary, one per CPU."""
-    avx = {True: "executes AVX", False: "refuses AVX", None: "no x86-64"}
     return [
         (
             result.cpu,
-            f"{avx[result.avx]}; {result.variant}: {len(result.checks)} checks passed"
+            f"{'executes' if result.executes else 'refuses'} {report.instruction};"
+            f" {result.variant}: {len(result.checks)} checks passed"
             + (f", FAILED: {'; '.join(result.failures)}" if result.failures else "")
             + f" in {result.seconds:.0f} s",
         )
@@ -170,17 +189,137 @@ def rows(report: EmulationReport) -> list[tuple[str, str]]:
     ]
 
 
-def _prove(
-    wheel: Path, interpreter: Interpreter, folder: Path, models: Path, emulator: tuple[str, ...]
-) -> EmulatedCpu:
+def prove(
+    path: Path,
+    target: Target,
+    progress: Progress,
+    *,
+    now: datetime,
+    models: Path,
+    scratch: Path,
+) -> list[dict[str, object]]:
+    """Prove a wheel of another machine on its oldest and newest Pythons, on a CPU that has all.
+
+    Returns:
+        The report's ``interpreters``, each with its ``emulator``.
+
+    Raises:
+        ToolMissingError: the emulator, or what brings its Pythons, is not on this machine.
+        NetworkError: Debian does not give them.
+    """
+    del now
+    machine = target.platform.machine
+    emulator = require_emulator(machine)
+    name = emulator_name(emulator, _ALL)
+    wheel = read_wheel(path)
+    guests = [bring_guest(series, machine, progress) for series in _PROVEN_ON]
+
+    def prove_guest(guest: Guest) -> dict[str, object]:
+        folder = scratch / guest.series
+        interpreter = install_guest(wheel, guest, folder, emulator)
+        env = {**CLEAN, "QEMU_CPU": _ALL}
+        result = examine(
+            interpreter.path, interpreter, folder, models, target=target, brief=True, env=env
+        )
+        return {**result, "emulator": name}
+
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        return list(pool.map(prove_guest, guests))
+
+
+def install_guest(wheel: Wheel, guest: Guest, folder: Path, emulator: Path) -> Interpreter:
+    """Install a wheel into a fresh environment of a guest in ``folder``; return its interpreter.
+
+    pip runs natively: it says whether the wheel is for that Python and machine, and unpacks it.
+
+    Raises:
+        ProcessError: pip does not take it.
+    """
+    interpreter = make_guest_environment(guest, folder / "env", emulator)
+    pip = make_environment(require_probed(), folder / "pip")
+    platforms = [tag.split("-", 2)[2] for tag in wheel.tags]
+    command = [str(pip), "-I", "-m", "pip", "--disable-pip-version-check", "install", "-q"]
+    command += ["--no-index", "--no-cache-dir", "--no-deps", "--only-binary", ":all:"]
+    command += ["--implementation", "cp", "--python-version", guest.series]
+    command += [f"--platform={platform}" for platform in platforms]
+    command += ["--target", str(site_packages(guest, folder / "env"))]
+    run([*command, installable(wheel.path, folder)], env=CLEAN)
+    return interpreter
+
+
+def require_probed() -> Interpreter:
+    """Return this interpreter.
+
+    Raises:
+        UsageError: it cannot make an environment.
+    """
+    found = probe(Path(sys.executable))
+    if found is None:
+        raise UsageError(
+            f"{sys.executable} cannot make an environment",
+            cure="install venv for it (Debian: apt install python3-venv)",
+        )
+    return found
+
+
+def executes(interpreter: Interpreter, machine: str, cpu: str) -> bool:
+    """Execute the control instruction: True where it ran, False where it was illegal.
+
+    Raises:
+        ProcessError: something else went wrong.
+    """
+    code = _INSTRUCTIONS[machine].code
+    try:
+        run([interpreter.path, "-I", "-c", _EXECUTE, code], env={"QEMU_CPU": cpu})
+    except ProcessError as error:
+        # the emulator ends as its guest does
+        if error.returncode in {-signal.SIGILL, 128 + signal.SIGILL}:
+            return False
+        raise
+    return True
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Subject:
+    """An installed wheel: ``interpreter`` runs under the emulator, on the CPU of ``QEMU_CPU``."""
+
+    interpreter: Interpreter
+    machine: str
+
+    @property
+    def version(self) -> str:
+        return self.interpreter.version
+
+
+def _install(
+    wheel: Wheel, target: Target, folder: Path, emulator: Path, progress: Progress
+) -> _Subject:
+    machine = target.platform.machine
+    if not installs_here(target.platform):
+        guest = bring_guest(_STABLE, machine, progress)
+        interpreter = install_guest(wheel, guest, folder, emulator)
+        return _Subject(interpreter=interpreter, machine=machine)
+    here = require_probed()
+    python = make_environment(here, folder / "env")
+    install(python, wheel.path, folder, without_dependencies(wheel))
+    # beside the environment's own program, so that it is one of this environment, too
+    emulated = python.with_name("emulated-python")
+    write_program(emulated, [str(emulator), "-0", str(emulated), str(here.path.resolve())])
+    return _Subject(interpreter=replace(here, path=emulated), machine=machine)
+
+
+def _prove(subject: _Subject, folder: Path, models: Path, cpu: str) -> EmulatedCpu:
     start = time.monotonic()
-    result = prove_on(wheel, interpreter, folder, models, emulator=emulator)
+    folder.mkdir()
+    interpreter = subject.interpreter
+    env = {**CLEAN, "QEMU_CPU": cpu}
+    result = examine(interpreter.path, interpreter, folder, models, brief=True, env=env)
     checks = result["checks"]
     assert isinstance(checks, list)  # the smoke report's
     variant = result["cpu_variant"]
     return EmulatedCpu(
-        cpu=emulator[-1],
-        avx=executes_avx(emulator, interpreter.path),
+        cpu=cpu,
+        executes=executes(interpreter, subject.machine, cpu),
         variant=str(variant) if variant else None,
         passed=bool(result["passed"]),
         checks=tuple(check["name"] for check in checks if check["passed"]),
@@ -191,28 +330,12 @@ def _prove(
     )
 
 
-def executes_avx(emulator: Sequence[str], python: Path) -> bool | None:
-    """Execute one AVX instruction: True where it ran, False where it was illegal, None on ARM.
-
-    Raises:
-        ProcessError: something else went wrong.
-    """
-    if python_platform.machine() != "x86_64":
-        return None
+def _require_cpu(emulator: Path, cpu: str, subject: _Subject) -> None:
     try:
-        run([*emulator, python, "-I", "-c", _AVX])
-    except ProcessError as error:
-        if error.returncode == -signal.SIGILL:
-            return False
-        raise
-    return True
-
-
-def _require_cpu(qemu: Path, cpu: str) -> None:
-    try:
-        run([qemu, "-cpu", cpu, sys.executable, "-I", "-c", "pass"])
+        run([subject.interpreter.path, "-I", "-c", "pass"], env={"QEMU_CPU": cpu})
     except ProcessError as error:
         raise UsageError(
-            f"{qemu.name} does not emulate {cpu!r}: {error.tail[-1] if error.tail else error.what}",
-            cure=f"choose a CPU that `{qemu.name} -cpu help` lists",
+            f"{emulator.name} does not emulate {cpu!r}:"
+            f" {error.tail[-1] if error.tail else error.what}",
+            cure=f"choose a CPU that `{emulator.name} -cpu help` lists",
         ) from error

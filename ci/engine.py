@@ -26,6 +26,7 @@ from ci.msvc import require_short_paths
 from ci.process import ProcessError, run
 from ci.progress import Progress
 from ci.record import Compilation, Stopwatch
+from ci.registry import Reference
 from ci.table import Target
 from ci.vendor import Pin, Tree
 
@@ -36,7 +37,8 @@ Engine: TypeAlias = Literal["auto", "host", "cibuildwheel"]
 class Options:
     """How to build: the engine, the compiler, the tree, what to prove it on, and more defines.
 
-    ``toolkit`` is the folder of an installed one; without it the pinned one is brought. With
+    ``toolkit`` is the folder of an installed one, ``toolkit_image`` the container image (and then
+    ``toolkit`` the folder there) that it is taken out of; without them the pinned one is brought. With
     ``compatible_toolkit`` one of the same major version will do, with ``clang`` the pinned one that
     clang compiles with. ``architectures`` are GPUs of one's own in place of the table's. ``runtime``:
     see :func:`ci.smoke.smoke`.
@@ -49,6 +51,7 @@ class Options:
     defines: dict[str, str] = field(default_factory=dict)
     out: Path = paths.DIST
     toolkit: Path | None = None
+    toolkit_image: Reference | None = None
     compatible_toolkit: bool = False
     clang: bool = False
     architectures: tuple[str, ...] | None = None

@@ -90,6 +90,12 @@ class DiskError(ToolchainError):
     exit_code = 12
 
 
+class ReleaseError(ToolchainError):
+    """A set of wheels is not what a release must be, or a release folder is not what it says."""
+
+    exit_code = 13
+
+
 def disk_error(error: OSError, place: Path) -> DiskError:
     """Return the error for something that could not be written at ``place``, with its cure."""
     if error.errno in NO_ROOM:

@@ -18,6 +18,7 @@ from pydantic.dataclasses import dataclass
 
 from ci import paths
 from ci.errors import TableError
+from ci.problems import told
 from ci.record import STRICT, CheckoutCommit, Commit, Date, File
 from ci.table import Table, Target
 from ci.vendor import Pin
@@ -47,7 +48,9 @@ class Proof:
         toolkit_source: where the toolkit came from; None where that is not known.
         gpu_architectures: that it was compiled for.
         wheel: the finished one; None where the build stopped before there was one.
-        interpreters: tags of the Pythons (``cp39``, ``cp314t``) that it was shown on.
+        interpreters: tags of the Pythons (``cp39``, ``cp314t``) that it was shown on; ``c`` is a C
+            program with the wheel's libraries.
+        emulator: what these ran under, on the device: ``qemu-aarch64 7.2.22 -cpu max``, ``wine 8.0``.
         without_device: whether it was a GPU wheel without a GPU, on the CPU.
         without_runtime: whether the runtime that it declares as dependencies was not installed.
         runtime: packages that its module was loaded with, without a device.
@@ -65,6 +68,7 @@ class Proof:
     gpu_architectures: list[str] = field(default_factory=list)
     wheel: File | None = None
     interpreters: list[str] = field(default_factory=list)
+    emulator: str | None = None
     without_device: bool = False
     without_runtime: bool = False
     runtime: list[str] = field(default_factory=list)
@@ -73,6 +77,11 @@ class Proof:
     def software(self) -> bool:
         """Whether the device is a GPU in software: it shows the code, not the hardware."""
         return _SOFTWARE.search(self.device) is not None
+
+    @property
+    def way(self) -> str:
+        """What it ran under, without its version: ``qemu``, ``wine``; empty where it is native."""
+        return re.split(r"[-\s]", self.emulator or "", maxsplit=1)[0]
 
     @property
     def toolkit_name(self) -> str:
@@ -96,6 +105,7 @@ class Proof:
             not self.foreign_toolkit(target),
             not self.without_device,
             not self.software,
+            self.emulator is None,
             not self.without_runtime,
             not self.commit.endswith("-dirty"),
             len(wanted.intersection(self.gpu_architectures)),
@@ -104,7 +114,10 @@ class Proof:
 
 
 Evidence: TypeAlias = Mapping[str, Sequence[Proof]]
-"""Proofs by the name of their target, at most one per level, in the order of the levels."""
+"""Proofs by the name of their target, in the order of the levels, the strongest of each first.
+
+There is at most one of a level, and one more for each emulator.
+"""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -115,33 +128,27 @@ class _File:
 
 
 def age(tag: str) -> tuple[int, bool, str]:
-    """Return what sorts the tags of interpreters, the oldest first."""
+    """Return what sorts the tags of interpreters, the oldest first and the C program last."""
     found = re.fullmatch(r"cp3(\d+)(t?)", tag)
-    return (int(found[1]), bool(found[2]), tag) if found else (0, False, tag)
-
-
-def told(error: ValidationError) -> str:
-    """Return the problems of a file, one per line."""
-    return "\n".join(
-        f"  {'.'.join(str(part) for part in problem['loc']) or 'file'}: {problem['msg']}"
-        for problem in error.errors()
-    )
+    return (int(found[1]), bool(found[2]), tag) if found else (1000, False, tag)
 
 
 def kept(known: Sequence[Proof], new: Sequence[Proof], target: Target, pin: Pin) -> list[Proof]:
     """Return the strongest proof of each level, the newest of those; in the order of the levels.
 
     What was shown with the same bytes on the same device at the same commit is one proof, of all
-    the interpreters together.
+    the interpreters together. What the same bytes have shown under an emulator stays beside it.
     """
     best: list[Proof] = []
     for level in LEVELS:
-        one: Proof | None = None
+        ways: dict[str, Proof] = {}
         for proof in (*known, *new):
             if proof.level == level:
-                one = proof if one is None else _stronger(one, proof, target, pin)
-        if one is not None:
-            best.append(one)
+                one = ways.get(proof.way)
+                ways[proof.way] = proof if one is None else _stronger(one, proof, target, pin)
+        found = sorted(ways.values(), key=lambda proof: proof.strength(target, pin), reverse=True)
+        best += found[:1]
+        best += [proof for proof in found[1:] if proof.wheel == found[0].wheel]
     return best
 
 
@@ -169,9 +176,10 @@ def load_evidence(table: Table, folder: Path = FOLDER) -> dict[str, list[Proof]]
         except ValidationError as error:
             raise TableError(f"{path.name} is no evidence:\n{told(error)}", cure=cure) from error
         levels = [LEVELS.index(proof.level) for proof in file.proofs]
+        ways = [(proof.level, proof.way) for proof in file.proofs]
         if file.target != path.stem or file.target not in names:
             raise TableError(f"{path.name}: the table has no target of that name", cure=cure)
-        if levels != sorted(set(levels)):
+        if levels != sorted(levels) or len(set(ways)) < len(ways):
             raise TableError(f"{path.name}: not one proof per level, in their order", cure=cure)
         evidence[file.target] = file.proofs
     return evidence

@@ -56,6 +56,7 @@ def build_module(
         progress,
         target,
         installed=options.toolkit,
+        image=options.toolkit_image,
         compatible=options.compatible_toolkit,
         clang=options.clang,
     )

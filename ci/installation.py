@@ -12,7 +12,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from ci import project
+from ci import cuda, project
 from ci.errors import SmokeError
 from ci.interpreters import Interpreter
 from ci.process import ProcessError, run
@@ -27,13 +27,13 @@ CLEAN: Mapping[str, str] = {
     "PYTHONDONTWRITEBYTECODE": "1",
 }
 # nothing but what is named on the command line
-_NO_OTHER_INDEX: Mapping[str, str] = {
+NO_OTHER_INDEX: Mapping[str, str] = {
     "PIP_CONFIG_FILE": os.devnull,
     **dict.fromkeys(("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS"), ""),
 }
 _NOT_NEEDED = "the models compute without them"
 # what a family's driver brings and its wheels do not
-_DRIVERS = {"cuda": {"linux": "libcuda.so.1", "windows": "nvcuda.dll"}}
+_DRIVERS = {"cuda": cuda.DRIVER}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,16 +48,12 @@ class Dependencies:
 def plan_dependencies(wheel: Wheel, target: Target) -> Dependencies:
     """Decide whether a wheel's dependencies are installed with it.
 
-    The models compute without what every wheel of the package requires: templates of chats and arrays
-    are for who asks for them. A GPU's runtime is some hundred megabytes per interpreter, and without the
-    driver nothing can come of it: then they are left out, and the wheel must compute on the CPU without
-    them.
+    A GPU's runtime is some hundred megabytes per interpreter, and without the driver nothing can come
+    of it: then all are left out, and the wheel must compute on the CPU without them.
     """
     declared = declared_by(wheel)
     if not declared:
         return Dependencies(declared=(), installed=True, reason="the wheel requires nothing")
-    if set(declared) <= set(project.requirements()):
-        return Dependencies(declared=declared, installed=False, reason=_NOT_NEEDED)
     driver = _DRIVERS.get(target.family.name, {}).get(target.platform.system)
     if driver is None:
         return Dependencies(declared=declared, installed=True, reason="the wheel requires them")
@@ -120,17 +116,17 @@ def install(
     Raises:
         ProcessError: pip failed.
     """
-    pip = _pip(python)
+    pip = pip_of(python)
     env = {**CLEAN, "PIP_FIND_LINKS": ""}
     command = [*pip, "install", "-q", "--only-binary", ":all:"]
     if not dependencies.declared or not dependencies.installed:
         # what the wheel needs to compute is in the wheel
         command += ["--no-index", "--no-cache-dir", "--no-deps"]
-        env |= _NO_OTHER_INDEX
+        env |= NO_OTHER_INDEX
     elif index is not None:
         command += ["--index-url", index]
-        env |= _NO_OTHER_INDEX
-    run([*command, _installable(wheel, folder)], env=env)
+        env |= NO_OTHER_INDEX
+    run([*command, installable(wheel, folder)], env=env)
     packages = installed_packages(python)
     own = {"pip", "setuptools", "wheel", "llama-cpp-python", "llama_cpp_python"}
     return [f"{name} {version}" for name, version in packages.items() if name not in own]
@@ -142,7 +138,7 @@ def installed_packages(python: Path) -> dict[str, str]:
     Raises:
         ProcessError: pip failed.
     """
-    listed = run([*_pip(python), "list", "--format", "json"], env=CLEAN).splitlines()
+    listed = run([*pip_of(python), "list", "--format", "json"], env=CLEAN).splitlines()
     # pip warns of its own age on the same stream, whatever it is told
     packages = json.loads(next(line for line in listed if line.startswith("[{")))
     return {one["name"]: one["version"] for one in packages}
@@ -171,9 +167,9 @@ def fetch(
     shutil.rmtree(scratch, ignore_errors=True)
     try:
         python = make_environment(interpreter, scratch / "env")
-        command = [*_pip(python), "download", "-q", "--no-deps", "--no-cache-dir"]
+        command = [*pip_of(python), "download", "-q", "--no-deps", "--no-cache-dir"]
         command += ["--only-binary", ":all:", "--index-url", url, "--dest", str(scratch / "wheel")]
-        run([*command, wanted], env={**CLEAN, **_NO_OTHER_INDEX})
+        run([*command, wanted], env={**CLEAN, **NO_OTHER_INDEX})
     except ProcessError as error:
         last = "".join(f"\n  | {line}" for line in error.tail[-3:])
         raise SmokeError(
@@ -191,11 +187,12 @@ def backend_index(index: str, backend: str) -> str:
     return f"{index.rstrip('/')}/whl/{backend}/"
 
 
-def _pip(python: Path) -> list[str]:
+def pip_of(python: Path) -> list[str]:
+    """Return the command of an environment's own pip."""
     return [str(python), "-I", "-m", "pip", "--disable-pip-version-check"]
 
 
-def _installable(wheel: Path, folder: Path) -> Path:
+def installable(wheel: Path, folder: Path) -> Path:
     """Return the wheel, or a copy in ``folder`` under a name without a variant label."""
     plain, variant = split_variant(wheel.name)
     if variant is None:

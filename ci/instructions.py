@@ -40,7 +40,7 @@ _ARM_LEVELS = {
     "SVE or SME": re.compile(
         r"(?:rdvl|rdsvl|addvl|addpl|addsvl|smstart|smstop|setffr|ptrue|pfalse|pfirst|while\w+"
         r"|(?:cnt|inc|dec|sqinc|sqdec|uqinc|uqdec)[bhwdp]) .*"
-        r"|\S+ (?:.*, )?\{?(?:za|z\.|p\.|p/).*"
+        r"|\S+ (?:.*, )?\{?(?:za|[zp][.,/]).*"
     ),
     "matrix multiplication or bfloat16": re.compile(r"(?:(?:[su]|us|bf)mmla|usdot|sudot|bf(?:cvtn?2?|ml\w+|dot|ml[as]l\w?)) .*"),
     "copying in one instruction": re.compile(r"(?:cpyf?[pme]\w*|setg?[pme][tn]*) .*"),
@@ -71,7 +71,8 @@ def levels_above_baseline(
     Args:
         code: executable sections as (address, bytes).
         machine: of the table: ``aarch64`` is ARM, ``arm64`` Apple silicon.
-        guarded: instructions that it runs only where the CPU says that it has them.
+        guarded: instructions that it runs only where the CPU says that it has them: on x86-64 by
+            their mnemonics, on ARM with the kinds of operands (``cntd x``).
 
     Returns:
         Level by the first instruction found of it (``{"AVX or newer": "vmovaps at 0x1f30"}``);
@@ -82,7 +83,7 @@ def levels_above_baseline(
     found: dict[str, str] = {}
     for address, section in code:
         for where, name, kind in kinds(section, address):
-            if name in _HARMLESS or name in guarded:
+            if name in _HARMLESS or kind in guarded:
                 continue
             for level, pattern in levels.items():
                 if pattern.fullmatch(kind):

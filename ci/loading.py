@@ -14,7 +14,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from ci import paths, zig
+from ci import cuda, paths, zig
 from ci.installation import CLEAN, installed_packages, make_environment
 from ci.interpreters import Interpreter
 from ci.library import read_library
@@ -26,7 +26,7 @@ from ci.wheel import Wheel, library_names
 _SCRIPT = paths.ROOT / "tests" / "smoke" / "module.py"
 # CUDA_ERROR_NO_DEVICE and hipErrorNoDevice
 _NO_DEVICE = 100
-_DRIVERS = {"cuda": ("libcuda.so.1", re.compile(r"cu[A-Z]\w+"))}
+_DRIVERS = {"cuda": (cuda.DRIVER["linux"], re.compile(r"cu[A-Z]\w+"))}
 
 
 def can_load(target: Target) -> bool:

@@ -1,4 +1,4 @@
-"""The pins of toolkits and host compilers, ``ci/toolkits.toml``: where each piece comes from."""
+"""The pins, ``ci/toolkits.toml``: toolkits, host compilers, what wheels are proven on; where from."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import re
 import shutil
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import field
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -19,9 +19,12 @@ from pydantic.dataclasses import dataclass
 from ci import paths
 from ci.debian import bring_package, require_mirror, unpack_package
 from ci.download import bring_from_index, unpack_wheel
-from ci.errors import TableError, disk_error
+from ci.errors import TableError, UsageError, disk_error
+from ci.image import Part
+from ci.problems import told
 from ci.progress import Progress
 from ci.redistributable import RedistributablePin
+from ci.registry import Reference, parse_reference
 from ci.table import Platform
 from ci.table import Toolkit as ToolkitName
 
@@ -30,6 +33,7 @@ PINS_PATH = Path(__file__).with_name("toolkits.toml")
 _STRICT = ConfigDict(extra="forbid", strict=True)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _PACKAGE = re.compile(r"pool/[\w.+~/-]+\.deb")
+_SOURCE = re.compile(r"pool/[\w.+~/-]+\.orig\.tar\.(?:gz|xz)")
 _WHEEL = re.compile(r"[\w.]+-[\w.]+-py3-none-[\w.]+\.whl")
 
 Host: TypeAlias = Literal["linux_x86_64", "linux_aarch64", "windows_x86_64"]
@@ -84,13 +88,83 @@ class CompilerPin:
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
+class LibcPin:
+    """A C library to run programs on that are not made for this machine's own."""
+
+    name: Literal["musl"]
+    version: str
+    suite: str
+    host: dict[Host, Pieces]
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class InterpreterPin:
+    """A Python to be built, and what it is linked with: source archives by their path and sha256.
+
+    The path is below the mirror of Debian; the order is that in which they are built.
+    """
+
+    name: Literal["CPython"]
+    version: str
+    libc: Literal["musl"]
+    sources: dict[str, str]
+
+    def problems(self) -> list[str]:
+        """Say which are no source archives or no hashes."""
+        return [
+            path
+            for path, sha256 in self.sources.items()
+            if not _SOURCE.fullmatch(path) or ".." in path or not _SHA256.fullmatch(sha256)
+        ]
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class ImagePin:
+    """One toolkit in container images.
+
+    Attributes:
+        name: its name in the table.
+        version: its own.
+        part: what of an image it is.
+        host: by machine the image's name with its digest, which may be that of an index.
+    """
+
+    name: ToolkitName
+    version: str
+    part: Part
+    host: dict[Host, str]
+
+    def reference(self, host: Host) -> Reference:
+        """Return the image for a machine."""
+        return parse_reference(self.host[host])
+
+    def problems(self) -> Iterator[str]:
+        """Say which are no names of images with a digest, and which folders are none of an image."""
+        for name in self.host.values():
+            try:
+                digest = parse_reference(name).digest
+            except UsageError:
+                digest = None
+            if digest is None:
+                yield name
+        yield from (
+            path
+            for path in (self.part.root, *self.part.folders)
+            if not path.startswith("/") or ".." in path.split("/")
+        )
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
 class Pins:
     """What can be brought."""
 
     schema: Literal[2]
     toolkit: list[ToolkitPin]
     compiler: list[CompilerPin] = field(default_factory=list)
+    libc: list[LibcPin] = field(default_factory=list)
+    interpreter: list[InterpreterPin] = field(default_factory=list)
     redistributable: list[RedistributablePin] = field(default_factory=list)
+    image: list[ImagePin] = field(default_factory=list)
 
 
 def host_of(platform: Platform) -> Host | None:
@@ -116,12 +190,9 @@ def load_pins(path: Path = PINS_PATH) -> Pins:
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise TableError(f"{path.name}: {error}", cure=cure) from error
     except ValidationError as error:
-        problems = "\n".join(
-            f"  {'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"
-            for problem in error.errors()
-        )
-        raise TableError(f"{path.name}:\n{problems}", cure=cure) from error
-    everything: list[ToolkitPin | CompilerPin] = [*pins.toolkit, *pins.compiler]
+        raise TableError(f"{path.name}:\n{told(error)}", cure=cure) from error
+    everything: list[ToolkitPin | CompilerPin | LibcPin]
+    everything = [*pins.toolkit, *pins.compiler, *pins.libc]
     wrong = [
         f"  {pin.name} {pin.version}, {host}: {name}"
         for pin in everything
@@ -129,9 +200,17 @@ def load_pins(path: Path = PINS_PATH) -> Pins:
         for name in pieces.problems()
     ]
     wrong += [
+        f"  {pin.name} {pin.version}: {path}" for pin in pins.interpreter for path in pin.problems()
+    ]
+    wrong += [
         f"  {pin.name} {pin.version}: no release (12.8.1), sha256 or name of a component"
         for pin in pins.redistributable
         if not pin.is_well_formed()
+    ]
+    wrong += [
+        f"  {pin.name} {pin.version}: no image with its digest, or no folder of one: {name}"
+        for pin in pins.image
+        for name in pin.problems()
     ]
     if wrong:
         raise TableError(
@@ -142,7 +221,7 @@ def load_pins(path: Path = PINS_PATH) -> Pins:
 
 def unpacked(
     progress: Progress,
-    pin: ToolkitPin | CompilerPin,
+    pin: ToolkitPin | CompilerPin | LibcPin,
     host: Host,
     arrange: Callable[[Path], None],
     *,
@@ -185,7 +264,11 @@ def unpacked(
 
 
 def _unpack(
-    progress: Progress, pin: ToolkitPin | CompilerPin, pieces: Pieces, files: Path, folder: Path
+    progress: Progress,
+    pin: ToolkitPin | CompilerPin | LibcPin,
+    pieces: Pieces,
+    files: Path,
+    folder: Path,
 ) -> None:
     number = len(pieces.packages) + len(pieces.wheels)
     progress.step(f"bringing {pin.name} {pin.version}: {number} files")

@@ -28,9 +28,15 @@ nothing was shown. llama.cpp is {version} (`{commit}`) unless a cell says otherw
 | built | the libraries were compiled and put into a wheel |
 | repaired | the wheel has its platform tag, and `nox -s check` found it to be what the table says |
 | loaded | it was installed into a fresh environment and answered; "no device": a GPU wheel without a GPU, on the CPU; "without its runtime": and without the packages that it depends on; "module loaded with": with them and a stand-in for the driver |
-| computed | the known tokens came out of the device: of the GPU for a GPU wheel, all layers offloaded |
+| computed | the known tokens came out of the device: of the GPU for a GPU wheel, all layers offloaded; "under": an emulator, not the machine |
 
 {table}
+
+The same by interpreter: how far a wheel was seen to come there. One wheel serves all: it is compiled
+for none of them, so "repaired" is said once. C is a program of ours with the wheel's libraries. After
+the level: what it ran under, where that was no machine of its kind.
+
+{matrix}
 
 "Compatible": compiled with another toolkit of the same major version than the backend's own.
 "Software": a GPU driver that computes on the CPU; it shows the code, not the hardware. "-dirty": the
@@ -49,8 +55,42 @@ def proof_page(table: Table, evidence: Evidence, pin: Pin) -> str:
         cells = cells_of(target, evidence.get(target.name, ()), pin)
         rows.append(_row(f"`{target.name}`", *("<br>".join(map(_escaped, cell)) for cell in cells)))
     return _PAGE.format(
-        nothing=NOTHING, version=pin.version, commit=pin.commit[:12], table="\n".join(rows)
+        nothing=NOTHING,
+        version=pin.version,
+        commit=pin.commit[:12],
+        table="\n".join(rows),
+        matrix=interpreter_matrix(table, evidence),
     )
+
+
+def interpreter_matrix(table: Table, evidence: Evidence) -> str:
+    """Return the table of every target and every interpreter, with the level that was reached."""
+    names = [*table.interpreters.all, "C"]
+    rows = [_row("backend and platform", "wheel", *names), _row(*["---"] * (len(names) + 2))]
+    for target in table.targets:
+        cells = matrix_cells(table, evidence.get(target.name, ()))
+        rows.append(_row(f"`{target.name}`", *cells))
+    return "\n".join(rows)
+
+
+def matrix_cells(table: Table, proofs: Sequence[Proof]) -> list[str]:
+    """Return a target's cells: how far its wheel came, then each interpreter of the table, then C."""
+    built = [proof.level for proof in proofs if not proof.interpreters]
+    cells = [built[-1] if built else NOTHING]
+    for tag in [*map(_tag, table.interpreters.all), "c"]:
+        there = [proof for proof in proofs if tag in proof.interpreters]
+        # the strongest of a level comes first
+        best = next((each for each in there if each.level == "computed"), None)
+        best = best or next(iter(there), None)
+        cells.append(NOTHING if best is None else _reached(best))
+    return cells
+
+
+def _reached(proof: Proof) -> str:
+    notes = [proof.way] if proof.way else []
+    notes += ["software"] if proof.software else []
+    notes += ["no device"] if proof.without_device else []
+    return ", ".join([proof.level, *notes])
 
 
 def proof_summary(table: Table, evidence: Evidence, pin: Pin) -> str:
@@ -74,18 +114,35 @@ def proof_table(targets: Sequence[Target], evidence: Evidence, pin: Pin) -> Rich
     return shown
 
 
+def interpreter_table(table: Table, evidence: Evidence) -> RichTable:
+    """Return the table of interpreters for a terminal: only the targets of which a wheel has run."""
+    shown = RichTable("backend and platform", "wheel", *table.interpreters.all, "C")
+    for target in table.targets:
+        cells = matrix_cells(table, evidence.get(target.name, ()))
+        if any(cell != NOTHING for cell in cells[1:]):
+            shown.add_row(target.name, *cells)
+    return shown
+
+
 def cells_of(target: Target, proofs: Sequence[Proof], pin: Pin) -> list[list[str]]:
     """Return the lines of a target's cells, one cell per level."""
-    by_level = {proof.level: proof for proof in proofs}
     return [
-        _cell(by_level[level], target, pin) if level in by_level else [NOTHING] for level in LEVELS
+        [line for proof in proofs if proof.level == level for line in _cell(proof, target, pin)]
+        or [NOTHING]
+        for level in LEVELS
     ]
 
 
 def _cell(proof: Proof, target: Target, pin: Pin) -> list[str]:
     commit, dash, dirty = proof.commit.partition("-")
     device = f"{proof.device} (software)" if proof.software else proof.device
-    lines = [f"{proof.date[:10]}, {commit[:12]}{dash}{dirty}", device, *_rests_on(proof, target)]
+    under = [] if proof.emulator is None else [f"under {proof.emulator}"]
+    lines = [
+        f"{proof.date[:10]}, {commit[:12]}{dash}{dirty}",
+        device,
+        *under,
+        *_rests_on(proof, target),
+    ]
     if proof.llama_cpp_commit != pin.commit:
         lines.append(
             f"older pin: llama.cpp {proof.llama_cpp_version} ({proof.llama_cpp_commit[:12]})"
@@ -142,10 +199,11 @@ def _wheel(proof: Proof) -> list[str]:
 
 
 def _pythons(proof: Proof) -> list[str]:
-    series = [_series(tag) for tag in proof.interpreters]
+    series = [_series(tag) for tag in proof.interpreters if tag != "c"]
+    c = ["C"] if "c" in proof.interpreters else []
     if len(series) < 2:
-        return [f"Python {each}" for each in series]
-    return [f"{len(series)} Pythons, {series[0]} to {series[-1]}"]
+        return [*(f"Python {each}" for each in series), *c]
+    return [f"{len(series)} Pythons, {series[0]} to {series[-1]}", *c]
 
 
 def _series(tag: str) -> str:
@@ -154,19 +212,24 @@ def _series(tag: str) -> str:
     return f"{digits[:1]}.{digits[1:]}"
 
 
+def _tag(series: str) -> str:
+    """Return ``cp314t`` of ``3.14t``."""
+    return f"cp{series.replace('.', '')}"
+
+
 def _count(targets: Sequence[Target], level: Level, evidence: Evidence, pin: Pin) -> str:
-    found = [
-        (target, proof)
-        for target in targets
-        for proof in evidence.get(target.name, ())
-        if proof.level == level
-    ]
+    found = []
+    for target in targets:
+        proofs = [proof for proof in evidence.get(target.name, ()) if proof.level == level]
+        # the strongest comes first
+        found += [(target, proof) for proof in proofs[:1]]
     if not found:
         return NOTHING
     notes = {
         "with a compatible toolkit": [proof.foreign_toolkit(target) for target, proof in found],
         "no device": [proof.without_device for _, proof in found],
         "without its runtime": [proof.without_runtime for _, proof in found],
+        "under an emulator": [proof.emulator is not None for _, proof in found],
         "in software": [proof.software for _, proof in found],
         "older pin": [proof.llama_cpp_commit != pin.commit for _, proof in found],
     }

@@ -21,7 +21,7 @@ from ci.table import Platform, Target
 from ci.wheel import read_wheel
 
 # each has prove(): the results of its own interpreters, which it brings along
-_EMULATORS = {"musl": "ci.musl", "windows": "ci.wine"}
+_EMULATORS = {"glibc": "ci.emulation", "musl": "ci.musl", "windows": "ci.wine"}
 
 
 def prove(

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from ci import clang_cuda, cuda, metal, paths, rocm, vulkan
 from ci.errors import ToolMissingError, UsageError
 from ci.host_compiler import bring_host_compiler
-from ci.pins import Pins, ToolkitPin, host_of, load_pins, unpacked
+from ci.image import Part, bring_image, resolve
+from ci.pins import ImagePin, Pins, ToolkitPin, host_of, load_pins, unpacked
 from ci.progress import Progress
 from ci.redistributable import bring_redistributable, find_redistributable
+from ci.registry import Reference
 from ci.table import Target
 from ci.toolkit import Toolkit, fits
 
@@ -24,34 +28,48 @@ _VARIABLES = {
     "ROCm": ("ROCM_PATH",),
 }
 
+# where images have them that do not say so in their environment; the root of a system for Vulkan's,
+# which distributions have in packages
+_IN_IMAGES = {
+    "Vulkan SDK": (Part(root="/", folders=["/usr"]),),
+    "CUDA": (Part(root="/usr/local/cuda-{version}"), Part(root="/usr/local/cuda")),
+    "ROCm": (Part(root="/opt/rocm"),),
+}
+
 
 def bring_toolkit(
     progress: Progress,
     target: Target,
     *,
     installed: Path | None = None,
+    image: Reference | None = None,
     compatible: bool = False,
     clang: bool = False,
     pins: Pins | None = None,
 ) -> Toolkit:
-    """Return the toolkit of a target: an installed one where named, else the pinned pieces.
+    """Return the toolkit of a target: one that is installed or in an image where named, else the pinned.
 
     Args:
         progress: told what is fetched.
         target: what is to be compiled.
         installed: folder of an installed toolkit; by default what ``VULKAN_SDK``, ``CUDA_HOME``,
-            ``CUDA_PATH``, ``ROCM_PATH`` or ``DEVELOPER_DIR`` names.
+            ``CUDA_PATH``, ``ROCM_PATH`` or ``DEVELOPER_DIR`` names. With ``image`` its folder there.
+        image: take it out of this container image.
         compatible: where the target's own cannot be had, take one of the same major version.
         clang: take the pinned one whose compiler is clang.
         pins: what can be brought; by default ``ci/toolkits.toml``.
 
     Raises:
-        UsageError: the named folder is no such toolkit, or one of another version.
+        UsageError: the named folder or image is no such toolkit, or one of another version.
         ToolMissingError: none is named, and none can be brought.
-        NetworkError: the pinned pieces cannot be downloaded.
+        NetworkError: the image or the pinned pieces cannot be downloaded.
     """
     pins = load_pins() if pins is None else pins
     name = target.family.toolkit
+    if image is not None:
+        exact, folder = _out_of_image(progress, image, target, installed)
+        where = f"the image {exact}"
+        return _look_over(progress, folder, target, where, pins, compatible=compatible)
     named, where = _named(installed, name)
     if named is not None:
         return _look_over(progress, named, target, where, pins, compatible=compatible)
@@ -72,6 +90,8 @@ def bring_toolkit(
     elif archives is not None:
         platform, cache = target.platform, paths.cache_folder() / "toolkits"
         folder = bring_redistributable(progress, archives, platform.system, platform.machine, cache)
+    elif (picture := find_image(target, pins)) is not None:
+        folder = _pinned_image(progress, picture, target)
     else:
         raise ToolMissingError(
             f"{target.name} needs the toolkit {name} {target.backend.toolkit_version or ''}".strip()
@@ -95,6 +115,8 @@ def _cure_without_pin(target: Target, pins: Pins) -> str:
         return "install the Vulkan SDK and name its folder with --toolkit PATH or VULKAN_SDK"
     name = f"{target.family.toolkit} {target.backend.toolkit_version}"
     cure = f"install {name} and name its folder with --toolkit PATH"
+    if target.platform.system == "linux":
+        cure += ", or an image that holds it with --toolkit-image REFERENCE"
     if target.family.toolkit == "CUDA":
         release = f"{target.backend.toolkit_version}.0"
         cure = f"pin a release of it (python -m ci pin cuda {release}), or {cure}"
@@ -155,6 +177,69 @@ def _brought(progress: Progress, pin: ToolkitPin, target: Target, pins: Pins) ->
         return folder
     machine = target.platform.machine
     return unpacked(progress, pin, host, lambda root: vulkan.wrap_glslc(root, machine), revision=4)
+
+
+def find_image(target: Target, pins: Pins) -> ImagePin | None:
+    """Return the pinned image that holds the toolkit of a target, or None."""
+    host, name = host_of(target.platform), target.family.toolkit
+    wanted = target.backend.toolkit_version
+    for pin in pins.image:
+        if pin.name == name and host in pin.host and fits(pin.version, wanted):
+            return pin
+    return None
+
+
+def _pinned_image(progress: Progress, pin: ImagePin, target: Target) -> Path:
+    host, machine = host_of(target.platform), target.platform.machine
+    assert host is not None  # a pin was found for it
+    reference, cache = pin.reference(host), paths.cache_folder() / "toolkits"
+    arrange = _arrange_of(target)
+    return bring_image(progress, reference, machine, [pin.part], cache, arrange=arrange)
+
+
+def _out_of_image(
+    progress: Progress, image: Reference, target: Target, folder: Path | None
+) -> tuple[Reference, Path]:
+    """Return the exact name of an image, and the folder with what was taken out of it."""
+    name, platform = target.family.toolkit, target.platform
+    if platform.system != "linux":
+        raise UsageError(
+            f"{target.name}: toolkits in images are for Linux",
+            cure="leave --toolkit-image away, or name an installed toolkit with --toolkit PATH",
+        )
+    exact = resolve(progress, image)
+    left_out = list(cuda.UNUSED) if name == "CUDA" else []
+    if folder is not None:
+        parts = [Part(root=folder.as_posix(), left_out=left_out)]
+    else:
+        places = _IN_IMAGES[name]
+        version = target.backend.toolkit_version or ""
+        parts = [
+            replace(part, root=part.root.format(version=version), left_out=left_out)
+            for part in places
+        ]
+    cache = paths.cache_folder() / "toolkits"
+    arrange = _arrange_of(target)
+    return exact, bring_image(
+        progress,
+        exact,
+        platform.machine,
+        parts,
+        cache,
+        variables=() if folder else _VARIABLES[name],
+        arrange=arrange,
+    )
+
+
+def _arrange_of(target: Target) -> Callable[[Path], None]:
+    """Return what makes a toolkit that was taken out of an image run outside of it."""
+    machine = target.platform.machine
+
+    def arrange(folder: Path) -> None:
+        if target.family.toolkit == "Vulkan SDK" and vulkan.is_a_distributions(folder, machine):
+            vulkan.wrap_glslc(folder, machine)
+
+    return arrange
 
 
 def _look_over(

@@ -22,6 +22,7 @@ from ci import paths
 from ci.compiler import CacheStats
 from ci.errors import ToolchainError, WheelError
 from ci.host import cpu_name
+from ci.problems import told
 from ci.process import run
 from ci.table import Target
 from ci.vendor import commit_of
@@ -295,11 +296,7 @@ def read_record(path: Path) -> BuildRecord:
     try:
         return _PARSER.validate_json(path.read_bytes())
     except ValidationError as error:
-        problems = "\n".join(
-            f"  {'.'.join(str(part) for part in problem['loc']) or 'record'}: {problem['msg']}"
-            for problem in error.errors()
-        )
         raise WheelError(
-            f"{path.name} is no build record:\n{problems}",
+            f"{path.name} is no build record:\n{told(error, whole='record')}",
             cure="build the wheel again: nox -s build",
         ) from error

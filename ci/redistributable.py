@@ -295,6 +295,14 @@ def pin_redistributable(progress: Progress, version: str, path: Path) -> Redistr
         NetworkError: there is no such release, or the server cannot be reached.
         VendorError: the manifest lacks what ggml is compiled with.
     """
+    text, pin = repinned(path.read_text(encoding="utf-8"), version)
+    path.write_text(text, encoding="utf-8")
+    progress.step(f"pinned CUDA {version} in {path.name}: manifest {pin.manifest}")
+    return pin
+
+
+def repinned(text: str, version: str) -> tuple[str, RedistributablePin]:
+    """Return the pins' text with the pin of a release, and that; see ``pin_redistributable``."""
     manifest = fetch_manifest(version)
     wanted = _COMPONENTS if int(version.partition(".")[0]) < 13 else _COMPONENTS_13
     pin = RedistributablePin(
@@ -305,10 +313,27 @@ def pin_redistributable(progress: Progress, version: str, path: Path) -> Redistr
     )
     for platform in PLATFORMS.values():
         _archives(manifest, pin, platform)
-    text = path.read_text(encoding="utf-8")
-    path.write_text(_with_pin(text, pin), encoding="utf-8")
-    progress.step(f"pinned CUDA {version} in {path.name}: manifest {pin.manifest}")
-    return pin
+    return _with_pin(text, pin), pin
+
+
+def has_release(version: str) -> bool:
+    """Say whether NVIDIA's server has the manifest of a release.
+
+    Raises:
+        NetworkError: it cannot be reached.
+    """
+    url = f"{base_url()}/redistrib_{version}.json"
+    try:
+        response = requests.head(url, timeout=60, allow_redirects=True)
+        if response.status_code == requests.codes.not_found:
+            return False
+        response.raise_for_status()
+    except requests.RequestException as error:
+        raise NetworkError(
+            f"{url} could not be asked for: {error}",
+            cure=f"check the network; {BASE_VARIABLE} names another server",
+        ) from error
+    return True
 
 
 def _with_pin(text: str, pin: RedistributablePin) -> str:

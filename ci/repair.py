@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ci.deployment_target import deployment_target
 from ci.errors import ToolMissingError, WheelError
+from ci.host import installs_here
 from ci.library import musl_name
 from ci.process import ProcessError, run
 from ci.sbom import render_sbom
@@ -46,7 +47,9 @@ def _run_tool(built: Path, target: Target, scratch: Path) -> None:
     if platform.libc == "musl":
         built = _with_musl_named(built, platform, scratch / "named")
     if platform.system == "linux":
-        command = ["auditwheel", "repair", "--plat", target.wheel_tag, "--only-plat"]
+        # it knows the names of this machine's tags alone; what it finds for another is compared after
+        plat = target.wheel_tag if installs_here(platform) else "auto"
+        command = ["auditwheel", "repair", "--plat", plat, "--only-plat"]
         for name in externals:
             command += ["--exclude", name]
         _tool([*command, "--wheel-dir", str(scratch), str(built)])

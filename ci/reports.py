@@ -21,9 +21,9 @@ from ci.evidence import (
     age,
     kept,
     load_evidence,
-    told,
     write_evidence,
 )
+from ci.problems import told
 from ci.record import CheckoutCommit, Commit, Date, File, Sha256, read_record, record_path
 from ci.table import Table, Target
 from ci.vendor import Pin
@@ -50,6 +50,7 @@ class _Run:
     tag: str
     passed: bool
     checks: list[_Check]
+    emulator: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, config=_OPEN)
@@ -198,27 +199,35 @@ def _smoke_proofs(path: Path, table: Table, pin: Pin) -> tuple[Target, list[Proo
     needs = report.dependencies
     module = report.gpu.module if report.gpu else None
     runtime = module.runtime if module else []
-    loaded = Proof(
-        level="loaded",
-        date=report.date,
-        device=device,
-        commit=report.commit or _commit_of_build(path, wheel, cure),
-        llama_cpp_commit=info.llama_cpp_commit,
-        llama_cpp_version=info.llama_cpp_version,
-        compiler=info.compiler,
-        toolkit=info.toolkit,
-        gpu_architectures=info.gpu_architectures,
-        wheel=file,
-        interpreters=sorted({run.tag for run in report.interpreters}, key=age),
-        without_device=without_device,
-        without_runtime=not runtime
-        and needs is not None
-        and bool(set(needs.declared) - set(project.requirements()))
-        and not needs.installed,
-        runtime=runtime,
-    )
-    # on the CPU alone, a GPU wheel has shown that it does no harm, not that its module computes
-    return target, [loaded] if without_device else [loaded, replace(loaded, level="computed")]
+    shown_by: dict[str | None, set[str]] = {}
+    for run in report.interpreters:
+        shown_by.setdefault(run.emulator, set()).add(run.tag)
+    commit = report.commit or _commit_of_build(path, wheel, cure)
+    proofs: list[Proof] = []
+    for emulator, tags in shown_by.items():
+        loaded = Proof(
+            level="loaded",
+            date=report.date,
+            device=device,
+            commit=commit,
+            llama_cpp_commit=info.llama_cpp_commit,
+            llama_cpp_version=info.llama_cpp_version,
+            compiler=info.compiler,
+            toolkit=info.toolkit,
+            gpu_architectures=info.gpu_architectures,
+            wheel=file,
+            interpreters=sorted(tags, key=age),
+            emulator=emulator,
+            without_device=without_device,
+            without_runtime=not runtime
+            and needs is not None
+            and bool(set(needs.declared) - set(project.requirements()))
+            and not needs.installed,
+            runtime=runtime,
+        )
+        # on the CPU alone, a GPU wheel has shown that it does no harm, not that its module computes
+        proofs += [loaded] if without_device else [loaded, replace(loaded, level="computed")]
+    return target, proofs
 
 
 def _wheel_beside(path: Path, suffix: str, file: File, error: type[ToolchainError]) -> Wheel:

@@ -6,14 +6,57 @@ import json
 import shutil
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from ci import paths
-from ci.errors import BuildError, WheelError
+from ci.check import target_of
+from ci.errors import BuildError, ToolMissingError, WheelError
+from ci.host import require_platform
 from ci.process import ProcessError, run
 from ci.progress import Progress
-from ci.table import Target
+from ci.table import Table, Target
 from ci.wheel import Wheel, read_wheel
+
+
+def reproduce_all(
+    wheels: Sequence[Path], table: Table, progress: Progress, *, cached: bool
+) -> None:
+    """Reproduce every wheel that this machine can build, for whatever platform; tell the others.
+
+    Args:
+        wheels: finished ones.
+        table: what they are is in it.
+        progress: where steps are shown.
+        cached: see `reproduce`.
+
+    Raises:
+        WheelError: one or more came out with other bytes; all of them are named.
+        ToolMissingError: this machine builds none of them.
+    """
+    differing: list[str] = []
+    elsewhere: list[ToolMissingError] = []
+    for wheel in wheels:
+        target = target_of(read_wheel(wheel), table)
+        try:
+            require_platform(target, table)
+        except ToolMissingError as error:
+            progress.warn(f"{wheel.name} is not built again here: {error.what}")
+            elsewhere.append(error)
+            continue
+        try:
+            reproduce(wheel, target, progress, cached=cached)
+        except WheelError as error:
+            progress.fail(error.what)
+            differing.append(error.what)
+    if differing:
+        raise WheelError(
+            "\n".join(differing),
+            cure="build them again from this very checkout first; if they still differ, look for what"
+            " depends on folder, time or order",
+        )
+    if elsewhere and len(elsewhere) == len(wheels):
+        raise elsewhere[0]
 
 
 def reproduce(wheel: Path, target: Target, progress: Progress, *, cached: bool) -> None:

@@ -153,48 +153,66 @@ def prove_on(
     dependencies: Dependencies | None = None,
     index: str | None = None,
     brief: bool = False,
-    emulator: Sequence[str | Path] = (),
 ) -> dict[str, object]:
     """Install a wheel into a fresh environment in ``folder`` and run the smoke scripts there.
 
-    ``emulator`` is a command to run the script's interpreter under; the installation is native.
     A ``target`` whose family is proven on a GPU gets the GPU's checks as well. Without
     ``dependencies`` the wheel has none. ``brief`` is for a GPU on which another interpreter has
     proven every quantisation: two of them will do. The result is one of the report's
     ``interpreters``.
     """
-    result: dict[str, object] = {
-        "version": interpreter.version,
-        "tag": interpreter.tag,
-        "implementation": "CPython",
-        "free_threaded": interpreter.free_threaded,
-        "passed": False,
-        "device": None,
-        "cpu_variant": None,
-        "checks": [],
-    }
     dependencies = dependencies or Dependencies(declared=(), installed=True, reason="")
     try:
         python = make_environment(interpreter, folder / "env")
         came = install(python, wheel, folder, dependencies, index=index)
     except ProcessError as error:
-        return {**result, "checks": [_broken("install", error)]}
-    script = (*emulator, python, *_SCRIPT_OPTIONS)
+        return broken(interpreter, "install", error)
+    result = examine(python, interpreter, folder, models, target=target, brief_gpu=brief)
+    return {**result, "dependencies": came} if dependencies.declared else result
+
+
+def examine(
+    python: Path,
+    interpreter: Interpreter,
+    folder: Path,
+    models: Path,
+    *,
+    target: Target | None = None,
+    brief: bool = False,
+    brief_gpu: bool = False,
+    env: Mapping[str, str] = CLEAN,
+) -> dict[str, object]:
+    """Run the smoke scripts in an environment that the wheel is installed in.
+
+    Args:
+        python: the environment's program.
+        interpreter: what it is an environment of.
+        folder: to work in.
+        models: of `write_models`.
+        target: one whose family is proven on a GPU gets the GPU's checks as well.
+        brief: one model of each kind of arithmetic, for an emulator.
+        brief_gpu: the same on a GPU.
+        env: variables of the scripts.
+
+    Returns:
+        One of the report's ``interpreters``.
+    """
+    script = (python, *_SCRIPT_OPTIONS)
     with_models = ("--models", models)
-    emulated = ["--brief"] if emulator else []
-    answer = _answer([*script, _SCRIPT, *with_models, *emulated], folder, CLEAN, "install")
-    result = {**result, **answer, "version": interpreter.version, "tag": interpreter.tag}
-    if dependencies.declared:
-        result["dependencies"] = came
+    shortly = ("--brief",) if brief else ()
+    answer = _answer((*script, _SCRIPT, *with_models, *shortly), folder, env, "install")
+    result = {**nothing_yet(interpreter), **answer}
+    result |= {"version": interpreter.version, "tag": interpreter.tag}
     if target is None or target.family.smoke != "gpu":
         return result
-    command = [*script, _GPU_SCRIPT, *with_models, *(["--brief"] if brief else [])]
-    gpu = _answer(command, folder, CLEAN, "gpu")
+    shortly = ("--brief",) if brief or brief_gpu else ()
+    command = (*script, _GPU_SCRIPT, *with_models, *shortly)
+    gpu = _answer(command, folder, env, "gpu")
     found = [gpu]
     environment: dict[str, str] = {}
     software = _SOFTWARE_DEVICE.get(target.family.name, {})
     if gpu.get("gpu") is None and software and not set(software) & set(os.environ):
-        again = _answer(command, folder, {**CLEAN, **software}, "gpu")
+        again = _answer(command, folder, {**env, **software}, "gpu")
         # else it has found the same once more
         if again.get("gpu") is not None or not again["passed"]:
             found.append(again)
@@ -207,6 +225,26 @@ def prove_on(
         "environment": environment,
         "checks": [check for each in checks if isinstance(each, list) for check in each],
     }
+
+
+def nothing_yet(interpreter: Interpreter) -> dict[str, object]:
+    """Return one of the report's ``interpreters`` on which nothing was shown."""
+    return {
+        "version": interpreter.version,
+        "tag": interpreter.tag,
+        "implementation": "CPython",
+        "free_threaded": interpreter.free_threaded,
+        "passed": False,
+        "device": None,
+        "cpu_variant": None,
+        "emulator": None,
+        "checks": [],
+    }
+
+
+def broken(interpreter: Interpreter, name: str, error: ProcessError) -> dict[str, object]:
+    """Return one of the report's ``interpreters`` on which a step failed."""
+    return {**nothing_yet(interpreter), "checks": [_broken(name, error)]}
 
 
 def _answer(

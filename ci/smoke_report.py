@@ -147,12 +147,13 @@ def require_gpu(report: Mapping[str, object]) -> None:
 def called(result: Mapping[str, object]) -> str:
     """Return what people call one of the report's ``interpreters``: ``Python 3.13.1 free-threaded``.
 
-    What it ran under comes after it, where there was an emulator.
+    What it ran on and under comes after it, where that was another C library or an emulator.
     """
     python = "Python " if result.get("implementation", "CPython") == "CPython" else ""
     kind = " free-threaded" if result.get("free_threaded") else ""
+    libc = f" on {result['libc']}" if result.get("libc") else ""
     under = f" under {result['emulator']}" if result.get("emulator") else ""
-    return f"{python}{result['version']}{kind}{under}"
+    return f"{python}{result['version']}{kind}{libc}{under}"
 
 
 def proven_on(report: Mapping[str, object]) -> list[tuple[str, str]]:

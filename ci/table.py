@@ -15,6 +15,8 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from ci.errors import TableError, UsageError
+from ci.problems import told
+from ci.schedule import Container, Subsets
 from ci.variants import Auto, FamilyFeatures, Properties, WheelVariant, auto_problems
 
 TABLE_PATH = Path(__file__).with_name("targets.toml")
@@ -32,6 +34,8 @@ class Interpreters:
 
     cpython: list[str]
     free_threaded: list[str]
+    required: list[str]
+    """Those of them without which ``smoke --all-pythons`` fails."""
 
     @property
     def all(self) -> tuple[str, ...]:
@@ -65,6 +69,10 @@ class Platform:
     """ggml's CPU variants; the first is the one that every CPU of the machine runs."""
     defines: dict[str, str] = field(default_factory=dict)
     """CMake defines of every build for it; those of the family go before them."""
+    oldest_python: str | None = None
+    """The oldest Python that there is for it, where that is not the oldest of the interpreters."""
+    proof_packages: list[str] = field(default_factory=list)
+    """Packages of its runner's system that the proof of a wheel for it needs."""
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -95,6 +103,14 @@ class Family:
     """By the major version of the toolkit."""
     wheel_tags: dict[str, str] = field(default_factory=dict)
     """By platform, where it is not the platform's own."""
+    minutes: int
+    """How long a job of the pipeline may take that compiles everything."""
+    gpu_on_runner: list[str] = field(default_factory=list)
+    """Platforms whose runner has a device to compute on; the others need a runner with a GPU."""
+    gpu_container: Container | None = None
+    """Where the proof runs on a runner with a GPU; None: on the runner itself."""
+    proof_packages: list[str] = field(default_factory=list)
+    """Packages of the runner's system that bring that device."""
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -148,6 +164,7 @@ class _File:
     schema: Literal[1]
     index: Publication
     interpreters: Interpreters
+    subset: Subsets
     platform: dict[str, Platform]
     family: dict[str, Family]
     backend: dict[str, Backend]
@@ -160,10 +177,20 @@ class Table:
 
     index: Publication
     interpreters: Interpreters
+    subsets: Subsets
     platforms: Mapping[str, Platform]
     families: Mapping[str, Family]
     backends: Mapping[str, Backend]
     auto: Auto
+
+    def pythons(self, platform: Platform) -> tuple[str, ...]:
+        """Return the interpreters that there are for a platform, in the table's order."""
+        names = self.interpreters.all
+        if platform.oldest_python is None:
+            return names
+        oldest = self.interpreters.cpython.index(platform.oldest_python)
+        missing = self.interpreters.cpython[:oldest]
+        return tuple(name for name in names if name not in missing)
 
     @cached_property
     def targets(self) -> tuple[Target, ...]:
@@ -278,9 +305,9 @@ class Table:
 def _properties(values: Mapping[str, list[str]]) -> Properties:
     """Return values by feature by namespace, from values by ``namespace :: feature``."""
     properties: Properties = {}
-    for feature, told in values.items():
+    for feature, value in values.items():
         namespace, _, name = feature.partition(" :: ")
-        properties.setdefault(namespace, {})[name] = told
+        properties.setdefault(namespace, {})[name] = value
     return properties
 
 
@@ -310,14 +337,11 @@ def load_table(path: Path = TABLE_PATH) -> Table:
         # strict, but with tables for dataclasses: that is what pydantic does with JSON
         file = TypeAdapter(_File).validate_json(json.dumps(raw, default=str))
     except ValidationError as error:
-        problems = "\n".join(
-            f"  {'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"
-            for problem in error.errors()
-        )
-        raise TableError(f"{path.name}:\n{problems}", cure=cure) from error
+        raise TableError(f"{path.name}:\n{told(error)}", cure=cure) from error
     table = Table(
         index=file.index,
         interpreters=file.interpreters,
+        subsets=file.subset,
         platforms=file.platform,
         families=file.family,
         backends=file.backend,
@@ -349,9 +373,29 @@ def _check_references(table: Table, where: str, cure: str) -> None:
         for family in table.families.values()
         for name in family.wheel_tags.keys() - table.platforms.keys()
     ]
+    problems += [
+        f"  family.{family.name}.gpu_on_runner: no platform {name!r}"
+        for family in table.families.values()
+        for name in family.gpu_on_runner
+        if name not in table.platforms
+    ]
+    problems += [
+        f"  platform.{platform.name}.oldest_python: {platform.oldest_python!r} is none of"
+        f" {', '.join(table.interpreters.cpython)}"
+        for platform in table.platforms.values()
+        if platform.oldest_python not in {None, *table.interpreters.cpython}
+    ]
+    problems += [
+        f"  interpreters.required: {name!r} is none of {', '.join(table.interpreters.all)}"
+        for name in table.interpreters.required
+        if name not in table.interpreters.all
+    ]
     used = {backend.family for backend in table.backends.values()}
     problems += [f"  family.{name}: no backend uses it" for name in table.families.keys() - used]
-    # what auto says is about backends and platforms: it makes no sense while those are wrong
-    problems = problems or list(auto_problems(table))
+    # what these say is about backends and platforms: it makes no sense while those are wrong
+    problems = problems or [
+        *table.subsets.problems([target.name for target in table.targets]),
+        *auto_problems(table),
+    ]
     if problems:
         raise TableError(f"{where}:\n" + "\n".join(problems), cure=cure)

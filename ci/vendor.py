@@ -27,6 +27,7 @@ from ci.errors import (
     VendorError,
     disk_error,
 )
+from ci.problems import told
 from ci.process import ProcessError, run
 from ci.progress import Progress
 
@@ -88,8 +89,10 @@ def load_pin(path: Path = PIN_PATH) -> Pin:
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
         return TypeAdapter(Pin).validate_json(json.dumps(raw, default=str))
-    except (OSError, tomllib.TOMLDecodeError, ValidationError) as error:
+    except (OSError, tomllib.TOMLDecodeError) as error:
         raise TableError(f"{path.name}: {error}", cure=f"mend {path}") from error
+    except ValidationError as error:
+        raise TableError(f"{path.name}:\n{told(error)}", cure=f"mend {path}") from error
 
 
 def pinned_tree(progress: Progress, *, pin: Pin, tree: Path = paths.TREE) -> Tree:
@@ -221,6 +224,11 @@ def commit_of(tree: Path) -> str | None:
         return run(["git", "-C", tree, "rev-parse", "HEAD"]).strip()
     except ProcessError:
         return None
+
+
+def commit_time(tree: Path) -> int:
+    """Return when the commit of a checkout was made, in seconds since 1970."""
+    return int(run(["git", "-C", tree, "show", "-s", "--format=%ct", "HEAD"]))
 
 
 def _need_git() -> None:

@@ -30,6 +30,12 @@ def wrap_glslc(folder: Path, machine: Machine) -> None:
     )
 
 
+def is_a_distributions(folder: Path, machine: Machine) -> bool:
+    """Say whether a folder is the root of a system whose packages have a glslc, and the loader for it."""
+    loader = folder / "usr" / "lib" / _TRIPLETS[machine] / _LOADERS[machine]
+    return (folder / "usr" / "bin" / "glslc").exists() and loader.exists()
+
+
 def look_over(folder: Path, target: Target, where: str) -> Toolkit:
     """Look a Vulkan toolkit over and return it: headers, loader, glslc and SPIR-V's headers."""
     if not folder.is_dir():

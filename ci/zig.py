@@ -15,13 +15,19 @@ from pathlib import Path
 
 TOOLS = ("cc", "c++", "ar", "ranlib")
 
-# What zig takes in other words than CMake and ggml write. ARM's processors: -march=armv8.2-a+fp16+nosve
-# is -mcpu=generic+v8_2a+fullfp16-sve, for zig knows LLVM's names of features alone.
+# What zig takes in other words than CMake and ggml write. ARM's processors: -march=armv8.2-a+fp16 is
+# -mcpu=generic+v8_2a+fullfp16, for zig knows LLVM's names of features alone.
 _ARM_WORDS = r"""-march=armv*)
         each=$(printf '%s\n' "$each" | sed \
             -e 's/^-march=armv\([0-9]*\)[.]\([0-9]*\)-a/-mcpu=generic+v\1_\2a/' \
             -e 's/^-march=armv\([0-9]*\)-a/-mcpu=generic+v\1a/' \
             -e 's/+fp16+/+fullfp16+/' -e 's/+fp16$/+fullfp16/' -e 's/+no\([a-z]\)/-\1/g')"""
+# Apple's M4 has SME and no SVE. zig cannot leave out what a version brings, and says nothing; Armv8.7 is
+# Armv9.2 without SVE.
+_APPLE_WORDS = r"""-march=armv9.2-a*+nosve*)
+        each=$(printf '%s\n' "$each" | sed \
+            -e 's/^-march=armv9[.]2-a/-mcpu=generic+v8_7a/' -e 's/+nosve//' \
+            -e 's/+fp16+/+fullfp16+/' -e 's/+fp16$/+fullfp16/')"""
 # zig's linker makes no bundles; macOS loads a library at run time just as well
 _MACOS_WORDS = """-bundle)
         each=-dynamiclib"""
@@ -84,8 +90,12 @@ def write_scripts(target: str, folder: Path, prefixes: Mapping[Path, str]) -> st
 
 def _translation(target: str) -> str:
     """Return the lines of a script that put its arguments into zig's words."""
-    words = [_ARM_WORDS] if target.startswith("aarch64-") else []
-    words += [_MACOS_WORDS] if "-macos" in target else []
+    words: list[str] = []
+    if target.startswith("aarch64-"):
+        words += [_APPLE_WORDS] if "-macos" in target else []
+        words.append(_ARM_WORDS)
+    if "-macos" in target:
+        words.append(_MACOS_WORDS)
     return _TRANSLATE.format(" ;;\n    ".join(words)) if words else ""
 
 

@@ -66,11 +66,17 @@ class Proven:
     @cached_property
     def interpreters(self) -> str:
         """The Pythons: ``CPython 3.9.18, 3.13.1; CPython free-threaded 3.13.1``."""
-        groups: dict[str, list[str]] = {}
+        groups: dict[tuple[str, str], list[str]] = {}
         for run in self.entry.report.interpreters:
-            kind = f"{run.implementation}{' free-threaded' if run.free_threaded else ''}"
-            groups.setdefault(kind, []).append(run.version)
-        return "; ".join(f"{kind} {', '.join(versions)}" for kind, versions in groups.items())
+            # what is no Python is called by its version alone: "C driver"
+            python = run.implementation if run.implementation != "C" else ""
+            kind = f"{python}{' free-threaded' if run.free_threaded else ''}"
+            under = f" under {run.emulator}" if run.emulator else ""
+            groups.setdefault((kind, under), []).append(run.version)
+        return "; ".join(
+            f"{kind} {', '.join(versions)}{under}".lstrip()
+            for (kind, under), versions in groups.items()
+        )
 
     @cached_property
     def devices(self) -> str:

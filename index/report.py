@@ -23,7 +23,7 @@ _KEPT = ConfigDict(extra="forbid", strict=True)
 
 @dataclass(frozen=True, kw_only=True, config=_KEPT)
 class Interpreter:
-    """One Python on which every check passed."""
+    """One Python (or C program) on which every check passed, and what it ran under, if anything."""
 
     version: str
     tag: str
@@ -32,6 +32,7 @@ class Interpreter:
     device: str | None
     cpu_variant: str | None
     checks: tuple[str, ...]
+    emulator: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, config=_REPORT)
@@ -76,6 +77,7 @@ class _Run:
     device: str | None
     cpu_variant: str | None
     checks: tuple[_Check, ...]
+    emulator: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, config=_REPORT)
@@ -165,6 +167,7 @@ def read_proof(wheel: Wheel, *, backend: str, gpu: bool = False) -> Proof:
                 device=run.device,
                 cpu_variant=run.cpu_variant,
                 checks=tuple(check.name for check in run.checks),
+                emulator=run.emulator,
             )
             for run in report.interpreters
         ),

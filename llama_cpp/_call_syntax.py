@@ -10,6 +10,8 @@ import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llama_cpp._call_values import Written, gemma_calls, may_be_python, python_calls
+from llama_cpp._minimax_calls import MARK as MINIMAX_MARK
+from llama_cpp._minimax_calls import minimax_calls
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -43,6 +45,8 @@ class Block(NamedTuple):
 BLOCKS = (
     Block("<tool_call>", "</tool_call>"),
     Block("<tool_calls>", "</tool_calls>"),
+    Block("<tool_calls:opensource>", "</tool_calls:opensource>"),
+    Block(f"{MINIMAX_MARK}<tool_call>", f"{MINIMAX_MARK}</tool_call>"),
     Block("<TOOLCALL>", "</TOOLCALL>"),
     Block("<minimax:tool_call>", "</minimax:tool_call>"),
     Block("<seed:tool_call>", "</seed:tool_call>"),
@@ -66,6 +70,8 @@ BLOCKS = (
     Block("<|python_tag|>", None),
     Block("<|tool_call|>", None),
     Block("<|function_call|>", None),
+    # GigaChat's: a role of its own
+    Block("function call<|role_sep|>", None),
 )
 
 
@@ -75,7 +81,9 @@ MARKS = frozenset(
     "[ARGS]", "[CALL_ID]", "<|tool_call_begin|>", "<|tool_call_end|>",
     "<|tool_call_argument_begin|>", "<｜tool▁call▁begin｜>", "<｜tool▁call▁end｜>", "<｜tool▁sep｜>",
     '<|"|>', "<escape>", "<|tool_call:name|>", "<|tool_call:args|>", "｜DSML｜",
-    "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>",
+    "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>", "<|role_sep|>", MINIMAX_MARK,
+    *(f"<{end}{name}:opensource>" for end in ("", "/")
+      for name in ("tool_call", "arg_key", "arg_value")), "<tool_sep:opensource>",
 }  # fmt: skip
 """Texts of tokens that calls are written with; a model may have them as control tokens."""
 
@@ -112,6 +120,10 @@ def block_calls(body: str, opens: str, schemas: Mapping[str, Any]) -> list[Call]
         return [] if solar is None else _call(solar[1], body[solar.end() :], schemas)
     if opens == "<|tools_prefix|>":
         return _keyed_calls(body, schemas)
+    if opens == "<tool_calls:opensource>":
+        return _tagged_calls(body, _OPENSOURCE_TAG, schemas)
+    if opens.startswith(MINIMAX_MARK):
+        return _written(minimax_calls(body, schemas))
     if opens == "<function name=":
         body = f"{opens}{body}</function>"
     return _tagged_or_bare(_MARKS_WITHIN.sub("", body), schemas)
@@ -271,6 +283,17 @@ _INVOKE_TAG = _Tags(
 _NAMED_FUNCTION_TAG = _Tags(
     re.compile(r'\s*<function name="([^">\n]+)">(.*?)</function>', re.DOTALL),
     re.compile(r'\s*<param name="([^">\n]+)">\n?(.*?)\n?</param>', re.DOTALL),
+)
+_OPENSOURCE_TAG = _Tags(
+    re.compile(
+        r"\s*<tool_call:opensource>([^<\n]+)<tool_sep:opensource>(.*?)</tool_call:opensource>",
+        re.DOTALL,
+    ),
+    re.compile(
+        r"\s*<arg_key:opensource>([^<\n]+)</arg_key:opensource>\s*"
+        r"<arg_value:opensource>\n?(.*?)\n?</arg_value:opensource>",
+        re.DOTALL,
+    ),
 )
 _ARGUMENT = re.compile(
     r"\s*<arg_key>([^<\n]+)</arg_key>\s*<arg_value>\n?(.*?)\n?</arg_value>", re.DOTALL

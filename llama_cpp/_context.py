@@ -168,6 +168,8 @@ class Context(_Owner):
         self._embeddings = params.embeddings
         self._outputs: list[int] = []
         self._held: array.array[float] | None = None
+        # a row of logits by the address at which llama.cpp keeps it
+        self._view: tuple[int, NDArray[np.float32]] | None = None
         self._adapters: tuple[tuple[Adapter, float], ...] = ()
 
     @property
@@ -330,7 +332,13 @@ class Context(_Owner):
         if not row:
             raise GenerationError("llama.cpp has no logits here", log=_log.complaints())
         size = self.model.vocabulary.size
-        return np.ctypeslib.as_array(row, (size,) if rows is None else (rows, size))
+        if rows is not None:
+            return np.ctypeslib.as_array(row, (rows, size))
+        # making an array of a pointer takes longer than looking for the largest logit in it
+        address = ctypes.addressof(row.contents)
+        if self._view is None or self._view[0] != address:
+            self._view = address, np.ctypeslib.as_array(row, (size,))
+        return self._view[1]
 
     def embedding(self, index: int) -> list[float]:
         """Return the embedding of one token of the last batch, ``n_embd_out`` long."""

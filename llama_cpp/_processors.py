@@ -159,7 +159,6 @@ def process(processors: Sequence[LogitsProcessor], ids: Ids, scores: Scores) -> 
 
     Raises:
         ValidationError: a processor returned something else than one number per token.
-        GenerationError: nothing can be chosen from what it returned.
         Exception: whatever a processor raises.
     """
     size = len(scores)
@@ -168,14 +167,25 @@ def process(processors: Sequence[LogitsProcessor], ids: Ids, scores: Scores) -> 
         if returned is scores:
             continue
         scores = _scores(processor, returned, size)
-    best = float(scores.max())
+    return scores
+
+
+def best_of(scores: Scores) -> int:
+    """Return the token with the largest score, the first of several, of what :func:`process` returned.
+
+    Raises:
+        GenerationError: nothing can be chosen: a score is infinite or no number, or all are -inf.
+    """
+    # of an array with a NaN anywhere this is the first NaN
+    token = int(scores.argmax())
+    best = float(scores[token])
     if not math.isfinite(best):
         what = {math.inf: "infinite scores", -math.inf: "only refused tokens (-inf)"}
         raise GenerationError(
             f"the logits processors left {what.get(best, 'scores that are no numbers (NaN)')}: "
             "nothing can be chosen; give a finite score to each token that may follow"
         )
-    return scores
+    return token
 
 
 def _scores(processor: LogitsProcessor, returned: object, size: int) -> Scores:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from llama_cpp import _abi, _library, _log
 from llama_cpp._arguments import check_integer, check_number
-from llama_cpp._candidates import Candidates
+from llama_cpp._candidates import Candidates, likeliest
 from llama_cpp._chain import links
 from llama_cpp._errors import GenerationError, LlamaError, ValidationError
 from llama_cpp._handle import Handle
 from llama_cpp._model import _Owner
-from llama_cpp._processors import TokenBuffer, process
+from llama_cpp._processors import TokenBuffer, best_of, process
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -260,6 +260,7 @@ class Sampler(_Owner):
         self._back = _looks_back(params, back)
         self._processors = tuple(processors)
         self._enough = _enough(params, vocabulary)
+        self._takes_best = self._enough == 1 and params.greedy
         self._hidden = vocabulary.hidden if grammar is not None else frozenset()
         self._history = TokenBuffer() if self._processors else None
         self._candidates = (
@@ -326,15 +327,15 @@ class Sampler(_Owner):
         logits: NDArray[np.float32],
         tokens: Sequence[int] | None,
     ) -> int:
+        best: int | None = None
         if self._history is not None:
             history = self._history if tokens is None else TokenBuffer(tokens)
             # a copy: the callable may keep it, and the logits stay the model's own
             logits = process(self._processors, history.view(), logits.copy())
             # it may have closed this sampler
             _ = self._handle.pointer
-        candidates.fill(logits)
-        candidates.apply(self._chain)
-        token = candidates.selected
+            best = best_of(logits)
+        token = self._first(candidates, logits, best)
         grammar = self._grammar
         if grammar is not None and (
             token is None or token in self._hidden or not candidates.allows(grammar, token)
@@ -361,19 +362,32 @@ class Sampler(_Owner):
             )
         return token
 
+    def _first(
+        self, candidates: Candidates, logits: NDArray[np.float32], best: int | None
+    ) -> int | None:
+        """Return the chain's choice without the grammar; None where nothing can be chosen."""
+        if self._takes_best:
+            # what llama.cpp's greedy sampler does, without an array of all candidates
+            token = int(logits.argmax()) if best is None else best
+            return token if logits[token] > -math.inf else None
+        likely = likeliest(logits, self._enough) if self._enough else None
+        if likely is None:
+            candidates.fill(logits)
+        else:
+            candidates.fill_with(likely, logits)
+        candidates.apply(self._chain)
+        return candidates.selected
+
     def _keep_likely(
         self, candidates: Candidates, logits: NDArray[np.float32], grammar: int
     ) -> bool:
         """Keep what the grammar allows of the likeliest tokens; return whether that is enough.
 
-        Of a large vocabulary that takes a tenth of the time that asking about all tokens does.
+        Of a large vocabulary that takes a small part of the time that asking about all tokens does.
         """
-        count = _LIKELY * max(self._enough, _LIKELY)
-        if not self._enough or 2 * count > len(logits):
+        ids = likeliest(logits, _LIKELY * max(self._enough, _LIKELY)) if self._enough else None
+        if ids is None:
             return False
-        import numpy as np  # noqa: PLC0415 - import llama_cpp does without it
-
-        ids = np.sort(np.argpartition(logits, -count)[-count:])
         if self._hidden:
             ids = ids[[token not in self._hidden for token in ids.tolist()]]
         candidates.fill_with(ids, logits)

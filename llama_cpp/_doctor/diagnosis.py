@@ -155,12 +155,17 @@ def _package(facts: Facts) -> Iterator[Finding]:
     if tags and all(problem is not None for problem in problems):
         identifier, words = problems[0] or ("wrong-platform", "")
         backend = choose(facts.system, facts.accelerators, facts.published).backend
+        if backend is None:
+            steps = rebuild(facts)
+        else:
+            # to installers that version is there already, whatever its tag says
+            steps = reinstall(facts) if own.label == backend else switch(facts, backend)
         yield finding(
             identifier,
             "error",
             f"the wheel {tags[0].text} does not fit: {words}",
             "" if backend else "no wheel is made for this machine: build from source",
-            switch(facts, backend) if backend else rebuild(facts),
+            steps,
         )
     elif tags:
         yield finding("wheel-fits", "ok", f"the wheel {tags[0].text} is for this system")

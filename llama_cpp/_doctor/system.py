@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from llama_cpp._doctor.programs import ask
+from llama_cpp._images import mapped_images
 
 _NAMES = {"linux": "linux", "darwin": "macos", "win32": "windows"}
 
@@ -135,7 +136,9 @@ def _libc(root: Path) -> tuple[str | None, tuple[int, ...]]:
             said = os.confstr("CS_GNU_LIBC_VERSION") or ""
     if said.startswith("glibc "):
         return "glibc", _numbers(said[6:])
-    for loader in sorted((root / "lib").glob("ld-musl-*.so.1")):
+    # this process's own, where the Python came with its musl, or else the system's
+    own = [Path(image) for image in mapped_images() if "/ld-musl-" in image]
+    for loader in [*own, *sorted((root / "lib").glob("ld-musl-*.so.1"))]:
         # called without a program the loader says "musl libc (x86_64)\nVersion 1.2.4" and how
         version = re.search(r"Version ([0-9.]+)", ask([str(loader)]).error)
         return "musl", _numbers(version[1]) if version else ()

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from ci.check import target_of
-from ci.errors import WheelError
+from ci.errors import ToolMissingError, WheelError
 from ci.progress import Progress
-from ci.reproduce import reproduce
+from ci.reproduce import reproduce, reproduce_all
 from ci.table import load_table
 from ci.wheel import read_wheel, write_wheel
+from tests.releases import write_bare_wheel
 
 pytestmark = pytest.mark.build
 
@@ -21,12 +24,24 @@ def test_a_build_in_another_folder_is_the_same_bytes(wheel: Path) -> None:
     reproduce(wheel, target, Progress(), cached=True)
 
 
-def test_what_differs_is_named(wheel: Path, tmp_path: Path) -> None:
+def test_what_is_built_elsewhere_is_told(tmp_path: Path) -> None:
+    table = load_table()
+    elsewhere = write_bare_wheel(tmp_path, table.target("metal", "macosx_arm64"))
+    printed = io.StringIO()
+    progress = Progress(Console(file=printed, width=300))
+    with pytest.raises(ToolMissingError):
+        reproduce_all([elsewhere], table, progress, cached=True)
+    assert printed.getvalue().startswith(f"WARNING {elsewhere.name} is not built again here: ")
+
+
+def test_all_that_differ_are_named_at_the_end(wheel: Path, tmp_path: Path) -> None:
+    table = load_table()
     read = read_wheel(wheel)
     other = tmp_path / wheel.name
     write_wheel(other, {**read.files, "llama_cpp/_version.py": b'__version__ = "0"\n'})
+    elsewhere = write_bare_wheel(tmp_path, table.target("metal", "macosx_arm64"))
     with pytest.raises(WheelError) as caught:
-        reproduce(other, target_of(read, load_table()), Progress(), cached=True)
+        reproduce_all([elsewhere, other], table, Progress(), cached=True)
     assert caught.value.what == (
         f"{wheel.name} came out with other bytes:\n"
         f"  llama_cpp/_version.py\n  {read.dist_info}/RECORD"

@@ -379,6 +379,29 @@ def check_grammar(subject: Subject) -> str:
     return f"{len(models)} models"
 
 
+def check_chat(subject: Subject) -> str:
+    """A chat by the template in the model's file has the known answer, whole and streamed."""
+    models = subject.of_kind("llama")
+    messages = [{"role": "user", "content": "hello"}]
+    for name, model in models:
+        # what the template makes of the message, but for the token that begins a text
+        prompt = "user: hello\nassistant:"
+        (case,) = (case for case in model["greedy"] if case["prompt_text"] == prompt)
+        length = len(case["tokens"])
+        with subject.open(name) as llama:
+            whole = llama.create_chat_completion(messages, max_tokens=length, temperature=0.0)
+            choice = whole["choices"][0]
+            found = choice["message"]["content"], choice["finish_reason"]
+            expect(found, (case["text"], finish_reason(case)), f"{name}: chat")
+            expect(whole["usage"]["prompt_tokens"], len(case["prompt"]), f"{name}: prompt tokens")
+            parts = llama.create_chat_completion(
+                messages, max_tokens=length, temperature=0.0, stream=True
+            )
+            text = "".join(str(part["choices"][0]["delta"].get("content", "")) for part in parts)
+            expect(text, case["text"], f"{name}: streamed chat")
+    return f"{len(models)} models, whole and streamed"
+
+
 def check_state(subject: Subject) -> str:
     """What one object knew another one knows; a damaged state is refused."""
     models = subject.of_kind("llama")
@@ -583,6 +606,7 @@ CHECKS = (
     ("embeddings", check_embeddings),
     ("lora", check_lora),
     ("grammar", check_grammar),
+    ("chat", check_chat),
     ("state", check_state),
     ("pool", check_pool),
     ("media", check_media),
@@ -596,7 +620,7 @@ CHECKS = (
 
 
 # what needs more than the wheel: a check that did not run must not count as one that passed
-NEEDS = {"grammar": "numpy"}
+NEEDS = {"grammar": "numpy", "chat": "jinja2"}
 
 
 def run_check(subject: T, name: str, check: Callable[[T], str]) -> CheckResult:

@@ -12,22 +12,110 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 # what each layer may import of ours; lower ones first
 LAYERS = [
-    {"ci.errors"},
-    {"ci.fatbin", "ci.paths", "ci.process", "ci.progress", "ci.project", "ci.table", "ci.variants",
-     "ci.version_label", "ci.zig"},
-    {"ci.abi", "ci.architectures", "ci.archive", "ci.clang_cuda", "ci.compiler", "ci.cuda", "ci.debian",
-     "ci.deployment_target", "ci.download", "ci.metal", "ci.redistributable",
-     "ci.host", "ci.host_compiler", "ci.installation", "ci.instructions", "ci.interpreters",
-     "ci.library", "ci.msvc", "ci.pins", "ci.provision", "ci.rocm", "ci.sbom", "ci.toolkit", "ci.vulkan", "ci.wheel",
-     "ci.windows_python"},
-    {"ci.check", "ci.device_code", "ci.driver", "ci.emulation", "ci.evidence", "ci.fresh_root", "ci.loading", "ci.matrix",
-     "ci.module", "ci.proof", "ci.record", "ci.reports",
-     "ci.relabel", "ci.repair", "ci.reproduce", "ci.smoke", "ci.smoke_report", "ci.vendor", "ci.wine"},
-    {"ci.proving"},
-    {"ci.command_line", "ci.docs", "ci.engine", "ci.gpu_wheel", "ci.upload"},
-    {"ci.build"},
-    {"ci.__main__"},
-]  # fmt: skip
+    {
+        "ci.errors",
+    },
+    {
+        "ci.attached",
+        "ci.fatbin",
+        "ci.paths",
+        "ci.problems",
+        "ci.process",
+        "ci.progress",
+        "ci.project",
+        "ci.schedule",
+        "ci.table",
+        "ci.variants",
+        "ci.version_label",
+        "ci.zig",
+    },
+    {
+        "ci.abi",
+        "ci.architectures",
+        "ci.archive",
+        "ci.clang_cuda",
+        "ci.compiler",
+        "ci.cuda",
+        "ci.debian",
+        "ci.deployment_target",
+        "ci.docker_login",
+        "ci.download",
+        "ci.guest",
+        "ci.host",
+        "ci.host_compiler",
+        "ci.image",
+        "ci.installation",
+        "ci.instructions",
+        "ci.interpreters",
+        "ci.layers",
+        "ci.library",
+        "ci.metal",
+        "ci.msvc",
+        "ci.windows_python",
+        "ci.musl_python",
+        "ci.newer",
+        "ci.pins",
+        "ci.provision",
+        "ci.redistributable",
+        "ci.registry",
+        "ci.rocm",
+        "ci.sbom",
+        "ci.toolkit",
+        "ci.vulkan",
+        "ci.wheel",
+    },
+    {
+        "ci.check",
+        "ci.device_code",
+        "ci.driver",
+        "ci.emulation",
+        "ci.evidence",
+        "ci.fresh_root",
+        "ci.guest",
+        "ci.loading",
+        "ci.matrix",
+        "ci.module",
+        "ci.musl",
+        "ci.proof",
+        "ci.record",
+        "ci.relabel",
+        "ci.repair",
+        "ci.reports",
+        "ci.reproduce",
+        "ci.smoke",
+        "ci.smoke_report",
+        "ci.vendor",
+        "ci.wine",
+    },
+    {
+        "ci.proving",
+    },
+    {
+        "ci.costs",
+        "ci.docs",
+        "ci.engine",
+        "ci.gpu_wheel",
+        "ci.release_pages",
+        "ci.release_set",
+        "ci.upload",
+    },
+    {
+        "ci.build",
+        "ci.bump",
+        "ci.installed",
+        "ci.release",
+        "ci.release_folder",
+        "ci.release_verb",
+        "ci.staging",
+        "ci.trial",
+    },
+    {
+        "ci.command_line",
+    },
+    {
+        "ci.__main__",
+    },
+]
 
 
 def modules(package: str) -> dict[str, Path]:
@@ -94,7 +182,8 @@ def test_packages_keep_apart(package: str, allowed: set[str]) -> None:
 
 
 def test_the_noxfile_imports_nox_alone() -> None:
-    assert imported(ROOT / "noxfile.py", "") == {"__future__", "__future__.annotations", "nox"}
+    of_python = {"__future__", "__future__.annotations", "pathlib", "pathlib.Path"}
+    assert imported(ROOT / "noxfile.py", "") == {*of_python, "nox"}
 
 
 # imported when the first template is rendered, not before
@@ -138,7 +227,8 @@ def test_nothing_committed_is_large_or_names_a_registry() -> None:
     listed = subprocess.run(
         ["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True
     ).stdout.split("\0")
-    hosts = [".".join(parts) for parts in (("pypi", "org"), ("files", "pythonhosted", "org"))]
+    names = ("pypi org", "files pythonhosted org", "deb debian org", "registry npmjs org")
+    hosts = [name.replace(" ", ".") for name in names]
     for name in filter(None, listed):
         path = ROOT / name
         if not path.is_file():

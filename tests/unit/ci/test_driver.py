@@ -6,6 +6,7 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import lief
 import pytest
@@ -147,7 +148,7 @@ def test_a_mistake_is_said(
     ],
 )
 def test_it_needs_nothing_but_the_system(
-    tmp_path: Path, zig_target: str, system: str, needed: set[str]
+    tmp_path: Path, zig_target: str, system: Literal["linux", "windows"], needed: set[str]
 ) -> None:
     platform = replace(TARGET.platform, zig_target=zig_target, system=system)
     binary = lief.parse(compile_driver(platform, tmp_path).read_bytes())

@@ -1,15 +1,20 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from ci.emulation import EmulatedCpu, EmulationReport, require_emulator, require_passed, rows
-from ci.errors import SmokeError, ToolMissingError
+from ci.emulation import EmulatedCpu, EmulationReport, emulate, require_passed, rows
+from ci.errors import SmokeError, UsageError
+from ci.progress import Progress
+from ci.table import load_table
+from tests.wheels import write_wheel
 
 
-def cpu(name: str, *failures: str, avx: bool = True) -> EmulatedCpu:
+def cpu(name: str, *failures: str, executes: bool = True) -> EmulatedCpu:
     return EmulatedCpu(
         cpu=name,
-        avx=avx,
+        executes=executes,
         variant="libggml-cpu-x64.so",
         passed=not failures,
         checks=("import", "devices"),
@@ -23,6 +28,7 @@ def report(*cpus: EmulatedCpu) -> EmulationReport:
         wheel="name.whl",
         sha256="0" * 64,
         emulator="qemu-x86_64 version 7.2.17",
+        instruction="AVX",
         python="3.11.7",
         passed=bool(cpus) and all(each.passed for each in cpus),
         cpus=cpus,
@@ -56,7 +62,7 @@ def test_failures_are_named_by_cpu(cpus: tuple[EmulatedCpu, ...], what: str) -> 
 
 
 def test_summary_has_one_line_per_cpu() -> None:
-    assert rows(report(cpu("Nehalem", avx=False), cpu("Haswell", "lora: off"))) == [
+    assert rows(report(cpu("Nehalem", executes=False), cpu("Haswell", "lora: off"))) == [
         ("Nehalem", "refuses AVX; libggml-cpu-x64.so: 2 checks passed in 61 s"),
         (
             "Haswell",
@@ -65,8 +71,12 @@ def test_summary_has_one_line_per_cpu() -> None:
     ]
 
 
-def test_missing_emulator_names_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "")
-    with pytest.raises(ToolMissingError) as caught:
-        require_emulator()
-    assert caught.value.cure == "on Linux install qemu's user mode (Debian: apt install qemu-user)"
+def test_a_wheel_without_an_emulated_python_names_the_cure(tmp_path: Path) -> None:
+    target = load_table().target("cpu", "musllinux_aarch64")
+    wheel = write_wheel(tmp_path, platform=target.wheel_tag)
+    with pytest.raises(UsageError) as caught:
+        emulate(wheel, target, ["max"], Progress())
+    assert str(caught.value) == (
+        f"{wheel.name} is for Linux aarch64 (musl, Alpine): there is no Python for it to emulate"
+        "\n  -> name a manylinux wheel"
+    )

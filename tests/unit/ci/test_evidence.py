@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ci.errors import TableError
-from ci.evidence import Proof, kept, load_evidence, write_evidence
+from ci.evidence import Proof, age, kept, load_evidence, write_evidence
 from ci.record import File
 from ci.table import load_table
 from ci.vendor import load_pin
@@ -41,6 +41,9 @@ PROOF = Proof(
         pytest.param({"toolkit": "CUDA 12.4.131"}, True, id="compatible-toolkit"),
         pytest.param({"device": "llvmpipe (LLVM 19.1.7)"}, True, id="software"),
         pytest.param({"without_device": True}, True, id="no-device"),
+        pytest.param(
+            {"emulator": "qemu-aarch64 7.2.22 -cpu max", "wheel": None}, True, id="emulated"
+        ),
         pytest.param({"without_runtime": True}, True, id="no-runtime"),
         pytest.param({"commit": f"{'8' * 40}-dirty"}, True, id="dirty"),
         pytest.param({"llama_cpp_commit": "f" * 40}, True, id="other-llama.cpp"),
@@ -62,6 +65,27 @@ def test_interpreters_of_the_same_wheel_and_device_are_one_proof() -> None:
     assert found == replace(later, interpreters=["cp39", "cp313", "cp314t"])
     other = replace(later, wheel=File(name="a.whl", sha256="b" * 64, size=1))
     assert kept([PROOF], [other], CUDA, PIN) == [other]
+
+
+def test_what_the_same_bytes_showed_under_an_emulator_stays_beside_the_machine_s() -> None:
+    later = "2026-11-22T02:00:00Z"
+    wine = replace(PROOF, emulator="wine 8.0", date=later, interpreters=["c"])
+    newer_wine = replace(wine, emulator="wine 10.0")
+    qemu = replace(PROOF, emulator="qemu-x86_64 7.2.22 -cpu max")
+    assert kept([wine, qemu], [PROOF], CUDA, PIN) == [PROOF, wine, qemu]
+    assert kept([wine], [newer_wine], CUDA, PIN) == [newer_wine]
+    # another wheel's says nothing of this one
+    other = replace(PROOF, wheel=File(name="a.whl", sha256="b" * 64, size=1))
+    assert kept([wine], [other], CUDA, PIN) == [other]
+
+
+def test_ways_have_names_without_versions() -> None:
+    names = [None, "wine 8.0", "qemu-aarch64 7.2.22 -cpu max"]
+    assert [replace(PROOF, emulator=name).way for name in names] == ["", "wine", "qemu"]
+
+
+def test_the_c_program_comes_after_every_python() -> None:
+    assert sorted(["c", "cp315t", "cp39", "cp310"], key=age) == ["cp39", "cp310", "cp315t", "c"]
 
 
 def test_levels_keep_their_order() -> None:

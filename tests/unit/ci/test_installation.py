@@ -80,13 +80,6 @@ def test_a_wheel_that_requires_nothing(tmp_path: Path) -> None:
         )
 
 
-def test_what_the_models_compute_without_is_left_out(tmp_path: Path) -> None:
-    wheel = read_wheel(write_wheel(tmp_path, metadata={"Requires-Dist": "jinja2>=3.1"}))
-    assert plan_dependencies(wheel, TABLE.target("cpu", "manylinux_x86_64")) == Dependencies(
-        declared=("jinja2>=3.1",), installed=False, reason="the models compute without them"
-    )
-
-
 def test_without_the_driver_its_runtime_is_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -82,7 +82,15 @@ def test_what_only_newer_arm_cpus_run_is_seen(text: str) -> None:
 
     assert levels_above_baseline(arm(word), "aarch64") == found
     assert levels_above_baseline(arm(word), "arm64") == (found if level in NOT_APPLE else {})
-    assert levels_above_baseline(arm(word), "aarch64", frozenset({mnemonic})) == {}
+
+
+def test_a_guarded_kind_is_that_of_its_operands_alone() -> None:
+    kinds = frozenset({"cntd x", "str za[w, ], [x]"})
+    # str za[w15, 0], [x16]; str z0, [x0]
+    assert levels_above_baseline(arm(0xE1206200), "aarch64", kinds) == {}
+    assert levels_above_baseline(arm(0xE5804000), "aarch64", kinds) == {
+        "SVE or SME": "str at 0x1004"
+    }
 
 
 @pytest.mark.parametrize("text", ARM_BASELINE)

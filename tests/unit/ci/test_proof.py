@@ -13,7 +13,7 @@ from rich.console import Console
 from ci import paths
 from ci.docs import stale_files
 from ci.evidence import load_evidence
-from ci.proof import proof_page, proof_summary, proof_table
+from ci.proof import interpreter_matrix, proof_page, proof_summary, proof_table
 from ci.reports import add_reports
 from ci.table import load_table
 from ci.vendor import load_pin
@@ -57,7 +57,8 @@ def evidence(tmp_path: Path) -> Path:
 
 
 def rows(text: str, name: str) -> list[str]:
-    (row,) = [line for line in text.splitlines() if line.startswith(f"| `{name}` |")]
+    # the table of levels comes first, that of interpreters after it
+    row, *_ = [line for line in text.splitlines() if line.startswith(f"| `{name}` |")]
     return [cell.strip() for cell in row.strip("|").split("|")]
 
 
@@ -129,6 +130,40 @@ def test_an_older_pin_is_told_with_its_version(evidence: Path) -> None:
         f"<br>older pin: llama.cpp 0.5.0-dev ({PIN.commit[:12]})"
     )
     assert rows(proof_summary(TABLE, loaded, newer), "cpu")[5] == "1 of 8, older pin"
+
+
+def test_the_matrix_has_every_target_and_interpreter_with_the_level_reached(evidence: Path) -> None:
+    matrix = interpreter_matrix(TABLE, load_evidence(TABLE, evidence))
+    head, _, *lines = matrix.splitlines()
+    assert head == (
+        "| backend and platform | wheel | 3.9 | 3.10 | 3.11 | 3.12 | 3.13 | 3.14 | 3.15 | 3.13t"
+        " | 3.14t | 3.15t | C |"
+    )
+    assert len(lines) == len(TABLE.targets)
+    none = ["–"] * 3
+    assert rows(matrix, CPU.name)[1:] == [
+        "repaired", "computed", *none, "computed", *none, "–", "computed", "–",
+    ]  # fmt: skip
+    assert rows(matrix, VULKAN.name)[1:7] == ["repaired", "–", *none, "computed, software"]
+    assert rows(matrix, CU121.name)[6] == "loaded, no device"
+    # stopped after it was configured: there is no wheel
+    assert rows(matrix, CU128.name)[1:] == ["configured", *["–"] * 11]
+
+
+def test_what_ran_under_an_emulator_says_so_everywhere(tmp_path: Path) -> None:
+    target = TABLE.target("cpu", "win_amd64")
+    wheel = write_reported_wheel(tmp_path / "dist", target)
+    checks = [{"name": "greedy tokens", "passed": True}]
+    run = {"passed": True, "checks": checks, "emulator": "wine 8.0"}
+    runs = [{**run, "tag": "c"}, {**run, "tag": "cp311"}]
+    smoke = write_smoke(wheel, target, interpreters=runs)
+    list(add_reports([smoke], TABLE, PIN, folder=tmp_path))
+    loaded = load_evidence(TABLE, tmp_path)
+    page = proof_page(TABLE, loaded, PIN)
+    assert rows(page, target.name)[5] == f"{SEEN}Xeon<br>under wine 8.0<br>Python 3.11<br>C"
+    matrix = rows(interpreter_matrix(TABLE, loaded), target.name)
+    assert (matrix[1], matrix[4], matrix[12]) == ("–", "computed, wine", "computed, wine")
+    assert rows(proof_summary(TABLE, loaded, PIN), "cpu")[5] == "1 of 8, under an emulator"
 
 
 def test_the_summary_counts_platforms_and_says_what_the_count_hides(evidence: Path) -> None:

@@ -79,6 +79,26 @@ def test_a_smoke_report_shows_where_the_wheel_computed(
     assert proofs[0].interpreters == ["cp39", "cp310", "cp314t"]
 
 
+def test_runs_under_emulators_are_proofs_of_their_own(tmp_path: Path) -> None:
+    wheel = write_reported_wheel(tmp_path, CPU)
+    wine, qemu = "wine 8.0", "qemu-x86_64 7.2.22 -cpu max"
+    runs = [
+        *run_of(tag="cp313"),
+        *run_of(tag="cp39", emulator=None),
+        *run_of(tag="c", emulator=wine),
+        *run_of(tag="cp39", emulator=qemu),
+    ]
+    _, proofs = read_proofs(write_smoke(wheel, CPU, interpreters=runs), TABLE, PIN)
+    assert [(each.level, each.emulator, each.interpreters) for each in proofs] == [
+        ("loaded", None, ["cp39", "cp313"]),
+        ("computed", None, ["cp39", "cp313"]),
+        ("loaded", wine, ["c"]),
+        ("computed", wine, ["c"]),
+        ("loaded", qemu, ["cp39"]),
+        ("computed", qemu, ["cp39"]),
+    ]
+
+
 def test_the_checks_that_a_report_must_have_are_those_of_the_smoke_test() -> None:
     names = {name for name, _ in (*run_script.CHECKS, *gpu_script.WITH_GPU)}
     assert {"greedy tokens", "gpu offload", "gpu tokens"} <= names

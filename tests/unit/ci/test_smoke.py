@@ -18,7 +18,7 @@ from ci.interpreters import Interpreter, find_interpreters, probe
 from ci.process import run
 from ci.progress import Progress
 from ci.smoke import smoke
-from ci.smoke_report import report_path, require_gpu, require_passed, write_report
+from ci.smoke_report import called, report_path, require_gpu, require_passed, write_report
 from ci.table import load_table
 from ci.wheel import read_wheel, write_wheel
 from tests.wheels import write_wheel as write_wheel_of_nothing
@@ -67,14 +67,14 @@ def test_the_report_is_bound_to_the_wheel(
     checks = {each["name"]: each["detail"] for each in result["checks"]}
     assert {"import", "greedy tokens", "embeddings"} <= set(checks)
     assert checks["greedy tokens"] == "4815 tokens of 9 models"
-    # without numpy it cannot run, and is not told as if it had
-    assert "grammar" not in checks
+    assert checks["grammar"] == "9 models"
+    assert checks["chat"] == "9 models, whole and streamed"
     assert re.fullmatch(r"535 tokens over 127\.0\.0\.1:\d+", checks["rpc"])
     assert "gpu" not in report
     assert report["dependencies"] == {
         "declared": ["jinja2>=3.1", "numpy>=1.21"],
-        "installed": False,
-        "reason": "the models compute without them",
+        "installed": True,
+        "reason": "the wheel requires them",
     }
 
 
@@ -155,3 +155,27 @@ def test_a_gpu_wheel_without_a_device_is_proven_on_the_cpu_and_says_so(
     assert check["detail"].startswith("n_gpu_layers=-1, but there is no GPU to compute on: ")
     with pytest.raises(SmokeError, match="found no GPU to be proven on"):
         require_gpu(report)
+
+
+@pytest.mark.parametrize(
+    ("result", "name"),
+    [
+        ({"version": "3.13.1"}, "Python 3.13.1"),
+        ({"version": "3.13.1", "free_threaded": True}, "Python 3.13.1 free-threaded"),
+        (
+            {"version": "3.13.5", "libc": "musl 1.2.3", "emulator": None},
+            "Python 3.13.5 on musl 1.2.3",
+        ),
+        (
+            {
+                "version": "C driver",
+                "implementation": "C",
+                "libc": "musl 1.2.5",
+                "emulator": "qemu-aarch64 7.2.22 -cpu max",
+            },
+            "C driver on musl 1.2.5 under qemu-aarch64 7.2.22 -cpu max",
+        ),
+    ],
+)
+def test_what_an_interpreter_is_called(result: dict[str, object], name: str) -> None:
+    assert called(result) == name

@@ -66,6 +66,23 @@ def test_names_of_targets_and_wheels_are_unique() -> None:
             "wheel_tags = { amiga",
             "family.cuda.wheel_tags: no platform 'amiga'",
         ),
+        ('pr = ["cpu-*"', 'pr = ["amiga-*"', "subset.pr: 'amiga-*' matches no target"),
+        ('monthly = ["*"]', "", "subset.monthly: Field required"),
+        (
+            'oldest_python = "3.11"',
+            'oldest_python = "2.7"',
+            "platform.win_arm64.oldest_python: '2.7' is none of 3.9, 3.10, ",
+        ),
+        (
+            'gpu_on_runner = ["macosx_arm64"]',
+            'gpu_on_runner = ["amiga"]',
+            "family.metal.gpu_on_runner: no platform 'amiga'",
+        ),
+        (
+            "docker.io/library/python@sha256:",
+            "docker.io/library/python:3.13-slim",
+            "family.cuda.gpu_container.image: String should match pattern",
+        ),
     ],
     ids=[
         "family",
@@ -78,6 +95,11 @@ def test_names_of_targets_and_wheels_are_unique() -> None:
         "unused",
         "runtime",
         "wheel tag",
+        "subset",
+        "no subset",
+        "oldest python",
+        "gpu on runner",
+        "image without a digest",
     ],
 )
 def test_what_is_wrong_is_refused(tmp_path: Path, old: str, new: str, message: str) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from ci import zig
+from ci import paths, zig
 
 # stands in for zig, which a script calls beside itself
 SHOW = '#!/bin/sh\nprintf "%s\\n" "$@"\n'
@@ -25,7 +26,11 @@ ARM_FLAGS = {
     "-march=armv9.2-a+dotprod+fp16+sve+i8mm+sme": (
         "-mcpu=generic+v9_2a+dotprod+fullfp16+sve+i8mm+sme"
     ),
-    "-march=armv9.2-a+dotprod+i8mm+nosve+sme": "-mcpu=generic+v9_2a+dotprod+i8mm-sve+sme",
+}
+APPLE_FLAGS = {
+    "-march=armv8.2-a+dotprod": "-mcpu=generic+v8_2a+dotprod",
+    "-march=armv8.6-a+dotprod+i8mm": "-mcpu=generic+v8_6a+dotprod+i8mm",
+    "-march=armv9.2-a+dotprod+i8mm+nosve+sme": "-mcpu=generic+v8_7a+dotprod+i8mm+sme",
 }
 
 
@@ -47,6 +52,42 @@ def test_an_arm_processor_is_named_in_zigs_words(flag: str, tmp_path: Path) -> N
 
     own = ["c++", "-target", target, "-g0", f"@{folder}/prefixes"]
     assert words == [*own, "-DA=a b", ARM_FLAGS[flag], "-DB=-march=armv8-a", "*.cpp"]
+
+
+@pytest.mark.parametrize("flag", APPLE_FLAGS)
+def test_an_apple_processor_is_named_in_zigs_words(flag: str, tmp_path: Path) -> None:
+    assert handed_on("aarch64-macos.12.0", tmp_path, "cc", flag)[-1] == APPLE_FLAGS[flag]
+
+
+# what clang defines where it may use a feature
+SVE, SME = "__ARM_FEATURE_SVE", "__ARM_FEATURE_SME"
+
+
+@pytest.mark.build
+@pytest.mark.parametrize(
+    ("target", "flag", "has"),
+    [
+        ("aarch64-linux-gnu.2.17", "-march=armv8-a", set()),
+        ("aarch64-linux-gnu.2.17", "-march=armv8.2-a+dotprod+fp16+sve", {SVE}),
+        ("aarch64-linux-gnu.2.17", "-march=armv9.2-a+dotprod+fp16+sve+i8mm+sme", {SVE, SME}),
+        ("aarch64-macos.12.0", "-march=armv8.6-a+dotprod+i8mm", set()),
+        ("aarch64-macos.12.0", "-march=armv9.2-a+dotprod+i8mm+nosve+sme", {SME}),
+    ],
+)
+def test_zig_compiles_for_what_the_flag_says(
+    target: str, flag: str, has: set[str], tmp_path: Path
+) -> None:
+    zig.write_scripts(target, tmp_path, {})
+    (tmp_path / "empty.c").write_text("", encoding="utf-8")
+    defined = subprocess.run(
+        [tmp_path / "cc", flag, "-E", "-dM", "empty.c"],
+        cwd=tmp_path,
+        env={**os.environ, "ZIG_GLOBAL_CACHE_DIR": str(paths.cache_folder() / "zig")},
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.split()
+    assert {SVE, SME} & set(defined) == has
 
 
 def test_an_x86_processor_is_handed_on_as_it_is(tmp_path: Path) -> None:

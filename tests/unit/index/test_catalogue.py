@@ -65,6 +65,7 @@ def test_one_line_says_all_about_a_wheel(tmp_path: Path, file: Path) -> None:
                     "device": "CPU",
                     "cpu_variant": "libggml-cpu-haswell.so",
                     "checks": ["import", "tokens"],
+                    "emulator": None,
                 }
             ],
         },

@@ -277,6 +277,18 @@ def test_a_report_that_names_no_device_is_not_said_to_name_one() -> None:
     assert "Computed on a device that the report does not name" in text_of(rows(tree)[0])
 
 
+def test_what_ran_under_an_emulator_is_said_to() -> None:
+    emulated = replace(RUN, emulator="qemu-aarch64 7.2.22 -cpu max")
+    c = replace(RUN, implementation="C", version="C driver", tag="c", emulator="wine 8.0")
+    runs = (RUN, emulated, c)
+    _, tree = page(replace(wheel(), report=replace(PROOF, interpreters=runs)))
+
+    assert (
+        f"CPython {RUN.version}; CPython {RUN.version} under qemu-aarch64 7.2.22 -cpu max;"
+        " C driver under wine 8.0"
+    ) in text_of(rows(tree)[0])
+
+
 def test_auto_is_explained_and_lists_its_variants_after_the_plain_wheel() -> None:
     plain = replace(wheel("cpu", label="auto"), backend="auto")
     proof = replace(PROOF, source="a" * 64)

@@ -49,13 +49,7 @@ WITHOUT_REFERENCE = {
     "llama-cpp-deepseek-r1",
 }
 # Ways to write calls that are not read: what these models say stays content.
-NOT_READ = {
-    "GigaChat3-10B-A1.8B",
-    "Kimi-K3",
-    "MiniMax-M3",
-    "muse-glimmer",
-    "tencent-Hy3",
-}
+NOT_READ = {"Kimi-K3", "muse-glimmer"}
 ENDS = re.compile(r"(<[^<>\s]*>|\[e~\[)\s*$")
 
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pytest
 
-from llama_cpp import GenerationError, ValidationError, _sampler
+from llama_cpp import GenerationError, ValidationError, _candidates, _sampler
+from llama_cpp._candidates import likeliest
 from llama_cpp._sampler import Sampler, SamplingParams
 from tests.tiny.answers import models
 from tests.tiny.llama import TinyLlama
@@ -428,6 +429,7 @@ def test_looking_at_likely_tokens_first_changes_nothing(
     llm: Llama, monkeypatch: pytest.MonkeyPatch, temperature: float, top_k: int
 ) -> None:
     # small vocabularies are always looked at as a whole: here only where the factor is too large
+    monkeypatch.setattr(_candidates, "_FEWEST_MAXIMA", 16)
     grammar = Text("root ::= ([0-9] [a-z ]{2,5}){6}")
     found = []
     for factor in (2, 3, 8, 200):
@@ -441,6 +443,59 @@ def test_looking_at_likely_tokens_first_changes_nothing(
         )
     assert found[0] == found[1] == found[2] == found[3]
     assert {len(text) for text in found[0]} != {0}
+
+
+@pytest.mark.parametrize("count", [1, 7, 40, 300])
+def test_the_likeliest_tokens(count: int) -> None:
+    random = np.random.default_rng(20261121)
+    for size in (5_000, 32_003, 152_064):
+        # with ties, also among those that are just enough
+        logits = (random.standard_normal(size) * 50).round().astype(np.float32)
+        # whole numbers times 3: none of them twice, and none in between
+        unequal = random.permutation(size).astype(np.float32) * 3
+        for scores in (logits, unequal):
+            ids = likeliest(scores, count)
+            assert ids is not None
+            assert ids.tolist() == sorted(ids)
+            chosen = scores[ids]
+            assert np.sort(chosen)[-count:].tolist() == np.sort(scores)[-count:].tolist()
+            # nothing is left out that is as likely as one of them
+            assert np.count_nonzero(scores >= chosen.min()) == len(ids)
+        assert ids is not None
+        assert len(ids) <= 1.5 * count + 5
+
+
+def test_there_are_no_likeliest_tokens_of_few_or_of_refused_ones() -> None:
+    assert likeliest(np.zeros(2000, np.float32), 3) is None
+    scores = np.full(50_000, -math.inf, np.float32)
+    assert likeliest(scores, 1) is None
+    scores[[7, 49_999, 20_000]] = 1.0
+    found = likeliest(scores, 2)
+    assert found is not None
+    assert found.tolist() == [7, 20_000, 49_999]
+    assert likeliest(scores, 4) is None
+    scores[:] = math.nan
+    assert likeliest(scores, 1) is None
+
+
+@pytest.mark.parametrize("top_k", [1, 3, 20])
+def test_what_is_sampled_does_not_depend_on_how_many_tokens_are_looked_at(
+    sampler: Callable[..., Sampler],
+    context: Context,
+    monkeypatch: pytest.MonkeyPatch,
+    top_k: int,
+) -> None:
+    params = SamplingParams(temperature=2.0, top_k=top_k, top_p=1.0, min_p=0.0, seed=3)
+    # no two alike: llama.cpp's order of equal ones depends on how many it sorts
+    row = np.random.default_rng(8).permutation(320).astype(np.float32) / 16
+    found = []
+    for fewest in (1024, 16, 80):
+        monkeypatch.setattr(_candidates, "_FEWEST_MAXIMA", fewest)
+        made = sampler(params, processors=[lambda _ids, _scores: row])
+        found.append([made.sample(context) for _ in range(60)])
+    assert found[0] == found[1] == found[2]
+    assert (len(set(found[0])) > 10) == (top_k == 20)
+    assert set(found[0]) <= set(np.argsort(row)[-top_k:].tolist())
 
 
 def test_a_grammar_and_penalties_count_a_token_once(
@@ -571,6 +626,8 @@ def test_processors_see_all_tokens_and_scores_they_may_keep(
             "returned scores of the shape (1, 320); there is one for each of the 320 tokens",
         ),
         ([math.nan] * 320, GenerationError, "left scores that are no numbers (NaN): "),
+        ([0.0] * 319 + [math.nan], GenerationError, "left scores that are no numbers (NaN): "),
+        ([math.inf] + [math.nan] * 319, GenerationError, "left scores that are no numbers (NaN): "),
         ([-math.inf] * 320, GenerationError, "left only refused tokens (-inf): "),
         ([math.inf] * 320, GenerationError, "left infinite scores: "),
     ],
@@ -583,10 +640,12 @@ def test_what_processors_may_not_return(
     kind: type[Exception],
     message: str,
 ) -> None:
-    made = sampler(SamplingParams(), processors=[lambda _ids, _scores: returned])
-    with pytest.raises(kind) as caught:
-        made.sample(context)
-    assert message in str(caught.value)
+    for temperature in (0.0, 0.8):
+        params = SamplingParams(temperature=temperature)
+        made = sampler(params, processors=[lambda _ids, _scores: returned])
+        with pytest.raises(kind) as caught:
+            made.sample(context)
+        assert message in str(caught.value)
 
 
 def test_an_exception_in_a_processor_reaches_the_caller(

@@ -399,6 +399,45 @@ CALLS: dict[str, tuple[Family, str, Answer]] = {
             [PARIS, ("time", "{}")],
         ),
     ),
+    "GigaChat 3": (
+        "hermes",
+        'Hm.\n\nfunction call<|role_sep|>\n{"name": "get_weather", "arguments": {"city": "Paris"}}',
+        ("Hm.", [PARIS]),
+    ),
+    "Hunyuan 3, two": (
+        "hermes",
+        (
+            "Hm.<tool_calls:opensource>\n<tool_call:opensource>get_weather<tool_sep:opensource>\n"
+            "<arg_key:opensource>city</arg_key:opensource>\n"
+            "<arg_value:opensource>3</arg_value:opensource>\n"
+            "<arg_key:opensource>days</arg_key:opensource>\n"
+            "<arg_value:opensource>3</arg_value:opensource>\n</tool_call:opensource>\n"
+            "<tool_call:opensource>time<tool_sep:opensource>\n</tool_call:opensource>\n"
+            "</tool_calls:opensource>"
+        ),
+        ("Hm.", [("get_weather", '{"city": "3", "days": 3}'), ("time", "{}")]),
+    ),
+    "MiniMax M3, two": (
+        "hermes",
+        (
+            "Hm.]<]minimax[>[<tool_call>\n"
+            ']<]minimax[>[<invoke name="get_weather">]<]minimax[>[<city>a </b> 3]<]minimax[>[</city>'
+            "]<]minimax[>[<days>3]<]minimax[>[</days>]<]minimax[>[</invoke>\n"
+            ']<]minimax[>[<invoke name="time">]<]minimax[>[</invoke>\n'
+            "]<]minimax[>[</tool_call>\n"
+        ),
+        ("Hm.", [("get_weather", '{"city": "a </b> 3", "days": 3}'), ("time", "{}")]),
+    ),
+    "MiniMax M3, nested": (
+        "hermes",
+        (
+            ']<]minimax[>[<tool_call>]<]minimax[>[<invoke name="time">'
+            "]<]minimax[>[<tags>]<]minimax[>[<item>a]<]minimax[>[</item>]<]minimax[>[<item>"
+            "]<]minimax[>[<b>true]<]minimax[>[</b>]<]minimax[>[</item>]<]minimax[>[</tags>"
+            "]<]minimax[>[</invoke>]<]minimax[>[</tool_call>"
+        ),
+        ("", [("time", '{"tags": ["a", {"b": true}]}')]),
+    ),
     "OpenAI's own shape": (
         "hermes",
         '{"tool_calls": [{"function": {"name": "get_weather", "arguments": {"city": "Paris"}}}]}',
@@ -410,6 +449,14 @@ CALLS: dict[str, tuple[Family, str, Answer]] = {
 @pytest.mark.parametrize(("family", "text", "expected"), CALLS.values(), ids=CALLS)
 def test_calls(family: Family, text: str, expected: Answer) -> None:
     assert answer(text, family) == expected
+
+
+def minimax(arguments: str) -> str:
+    """Return a call of "time" in MiniMax M3's way."""
+    mark = "]<]minimax[>["
+    return (
+        f'{mark}<tool_call>{mark}<invoke name="time">{arguments}{mark}</invoke>{mark}</tool_call>'
+    )
 
 
 CONTENT: tuple[tuple[Family, str], ...] = (
@@ -464,6 +511,13 @@ CONTENT: tuple[tuple[Family, str], ...] = (
     ("hermes", '<|tools_prefix|>[{"nobody": {}}]<|tools_suffix|>'),
     ("hermes", "<|tools_prefix|>[<|tools_suffix|>"),
     ("hermes", '<function name="nobody"></function>'),
+    ("hermes", "a function call<|role_sep|> of nobody"),
+    ("hermes", "<tool_calls:opensource>time</tool_calls:opensource>"),
+    ("hermes", "]<]minimax[>[<tool_call>time]<]minimax[>[</tool_call>"),
+    ("hermes", "]<]minimax[>[<tool_call>]<]minimax[>[</tool_call>"),
+    ("hermes", ']<]minimax[>[<tool_call>]<]minimax[>[<invoke name="x">]<]minimax[>[</tool_call>'),
+    ("hermes", minimax("]<]minimax[>[</a>")),
+    ("hermes", minimax("]<]minimax[>[<a>" * 70 + "]<]minimax[>[</a>" * 70)),
     ("hermes", "functions.nobody:0{}"),
     ("hermes", "function"),
     ("hermes", "functional"),

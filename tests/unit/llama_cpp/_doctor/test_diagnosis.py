@@ -54,8 +54,9 @@ def source(**changes: Any) -> dict[str, Any]:
     return {"build": build("source", **changes)}
 
 
-def wheel(label: str, tag: str) -> dict[str, Any]:
-    own = Distribution(f"0.3.100+{label}", SITE, "pip", None, False, (f"py3-none-{tag}",))
+def wheel(label: str | None, tag: str) -> dict[str, Any]:
+    version = "0.3.100" if label is None else f"0.3.100+{label}"
+    own = Distribution(version, SITE, "pip", None, False, (f"py3-none-{tag}",))
     return {"distribution": own}
 
 
@@ -503,6 +504,14 @@ def only(machine: Facts, identifier: str) -> Any:
 
 def commands(machine: Facts, identifier: str) -> list[str]:
     return [step.text for step in only(machine, identifier).steps if step.kind == "command"]
+
+
+def test_a_wheel_of_another_system_goes_before_the_same_version_comes() -> None:
+    install = f'pip install --index-url {SITE_URL}/cpu/ "llama-cpp-python==0.3.100+cpu"'
+    labelled = facts("cpu", ALPINE, installation=wheel("cpu", LINUX_TAG))
+    assert commands(labelled, "wrong-libc") == ["pip uninstall -y llama-cpp-python", install]
+    plain = facts("cpu", ALPINE, installation=wheel(None, LINUX_TAG))
+    assert commands(plain, "wrong-libc") == [install]
 
 
 @pytest.mark.parametrize(
