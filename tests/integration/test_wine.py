@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 import zipfile
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+import lief
 import pytest
 
 from ci.errors import ToolMissingError
+from ci.library import read_library
 from ci.progress import Progress
 from ci.table import load_table
-from ci.wheel import library_names
+from ci.wheel import library_names, read_wheel
 from ci.windows_python import available
 from ci.wine import prove, require_wine
+from llama_cpp import _abi
 
 ROOT = Path(__file__).resolve().parents[2]
 TARGET = load_table().target("cpu", "win_amd64")
@@ -41,6 +45,40 @@ def test_its_libraries_have_one_set_of_names(windows_wheel: Path) -> None:
     with zipfile.ZipFile(windows_wheel) as archive:
         names = [name for name in archive.namelist() if name.startswith("llama_cpp/lib/")]
     assert names == sorted(f"llama_cpp/lib/{name}" for name in library_names(stems, "windows"))
+
+
+@pytest.mark.build
+def test_its_libraries_need_windows_alone(windows_wheel: Path) -> None:
+    # of Windows 10 and newer: no "Visual C++ Redistributable"
+    system = re.compile(r"api-ms-win-crt-[a-z]+-l1-1-0|advapi32|kernel32|ole32|ws2_32")
+    libraries = read_wheel(windows_wheel).libraries
+    ours = {PurePosixPath(name).name for name in libraries}
+    needed = {
+        name.lower()
+        for data in libraries.values()
+        if (library := read_library(data))
+        for name in library.needed
+    }
+    assert sorted(n for n in needed - ours if not system.fullmatch(n.removesuffix(".dll"))) == []
+
+
+@pytest.mark.build
+def test_each_function_is_in_the_library_that_it_is_looked_up_in(windows_wheel: Path) -> None:
+    libraries = read_wheel(windows_wheel).libraries
+    exported = {}
+    for stem in {library for library, *_ in _abi.PROTOTYPES.values()}:
+        name = f"llama_cpp/lib/{stem}.dll"
+        binary = lief.parse(libraries[name])
+        assert isinstance(binary, lief.PE.Binary)
+        exported[stem] = {str(function.name) for function in binary.exported_functions}
+    lost = [
+        f"{stem}: {name}"
+        for name, (stem, *_) in _abi.PROTOTYPES.items()
+        if name not in exported[stem]
+    ]
+    assert lost == []
+    # the C runtime's stays inside
+    assert [stem for stem, names in exported.items() if "atexit" in names] == []
 
 
 @pytest.mark.build
