@@ -95,6 +95,7 @@ def test_a_project_is_compiled_for_another_platform(name: str, tmp_path: Path) -
     for path in (base, loaded):
         binary = lief.parse(path)
         assert binary is not None
+        assert not isinstance(binary, lief.COFF.Binary)
         assert machine_of(path) == MACHINES[binary.format, platform.machine]
     library = read_library(loaded.read_bytes())
     assert library is not None

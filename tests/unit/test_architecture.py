@@ -51,6 +51,7 @@ LAYERS = [
         "ci.library",
         "ci.metal",
         "ci.msvc",
+        "ci.windows_python",
         "ci.musl_python",
         "ci.newer",
         "ci.pins",
