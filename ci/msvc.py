@@ -261,13 +261,14 @@ def require_short_paths(folder: Path, *, long_paths: bool | None = None) -> None
 
 
 def _long_paths() -> bool:
-    if sys.platform != "win32":
-        return True
-    import winreg  # noqa: PLC0415 - Windows alone has it
+    allowed = True
+    if sys.platform == "win32":
+        import winreg  # noqa: PLC0415 - Windows alone has it
 
-    try:
         place = r"SYSTEM\CurrentControlSet\Control\FileSystem"
-        with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, place) as key:
-            return bool(winreg.QueryValueEx(key, "LongPathsEnabled")[0])
-    except OSError:
-        return False
+        try:
+            with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, place) as key:
+                allowed = bool(winreg.QueryValueEx(key, "LongPathsEnabled")[0])
+        except OSError:
+            allowed = False
+    return allowed

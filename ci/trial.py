@@ -10,7 +10,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -125,11 +125,25 @@ def _installed(
     wheel = folder / member.file.name
     environment = _environment_of(report_path(wheel))
     record = _payload(wheel)
-    one = partial(_install, member, site, record=record, environment=environment)
-    jobs = [(installer, python) for python in interpreters for installer in _INSTALLERS]
+    # it is the same wheel, file by file, and its smoke test was on the GPU on every one of them
+    gpu = interpreters[0] if member.target.family.smoke == "gpu" else None
+    jobs = [
+        partial(
+            _install,
+            member,
+            site,
+            installer,
+            python,
+            scripts=_scripts(gpu=python is gpu),
+            record=record,
+            environment=environment,
+        )
+        for python in interpreters
+        for installer in _INSTALLERS
+    ]
     # mostly the start of interpreters and unpacking; more at once only disturb each other
     with ThreadPoolExecutor(max_workers=2) as pool:
-        return list(pool.map(lambda job: one(*job), jobs))
+        return list(pool.map(lambda job: job(), jobs))
 
 
 _INSTALLERS: tuple[Installer, ...] = ("pip", "uv")
@@ -141,6 +155,7 @@ def _install(
     installer: Installer,
     interpreter: Interpreter,
     *,
+    scripts: Sequence[Path],
     record: Mapping[str, str],
     environment: Mapping[str, str],
 ) -> Run:
@@ -161,7 +176,7 @@ def _install(
             run([*command, "--no-deps", wanted], cwd=folder, env=site.env, timeout=_TIMEOUT_S)
             checks.append("without what has no wheel for this Python")
         failed = _other_bytes(folder / "env", record)
-        for script in _scripts(member):
+        for script in scripts:
             found, problem = _computed(python, script, folder, site, environment)
             checks += found
             failed = failed or problem
@@ -209,10 +224,8 @@ def _lacks_a_wheel(error: ProcessError) -> bool:
     return not ours and any(word.lower() in text.lower() for word in words)
 
 
-def _scripts(member: Member) -> Iterator[Path]:
-    yield _SMOKE / "run.py"
-    if member.target.family.smoke == "gpu":
-        yield _SMOKE / "gpu.py"
+def _scripts(*, gpu: bool) -> list[Path]:
+    return [_SMOKE / name for name in ("run.py", *(["gpu.py"] if gpu else []))]
 
 
 def _computed(

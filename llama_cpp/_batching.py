@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from llama_cpp import _log
 from llama_cpp._context import ContextFullError
 from llama_cpp._errors import LlamaError
-from llama_cpp._slot import CancelledError, Job, Slot
+from llama_cpp._slot import CancelledError, Job, Slot, SlotEngine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -252,7 +252,19 @@ class Worker:
             return False
         worth = _WORTH_SHARING if self.context.params.kv_unified else _WORTH_MOVING
         copied = best - own >= worth and slot.sequence.copy_prefix(source.sequence, best)
-        cached = best if copied else slot.sequence.keep_prefix(job.tokens)
+        media = job.request.media
+        if media is None:
+            cached = best if copied else slot.sequence.keep_prefix(job.tokens)
+        else:
+            # at once, as the model may want it: others wait for it as for a part of a prompt
+            if not self._has_room(slot, media.n_tokens):
+                self._put_back(slot, job)
+                return False
+            try:
+                cached = media.prefill(SlotEngine(self.context, slot.sequence), whole=False)
+            except Exception as error:  # noqa: BLE001 - the request's own
+                self._finish(slot, job, error)
+                return False
         slot.started = True
         computed = len(job.tokens) - cached
         with self._queue.turn:
@@ -261,6 +273,28 @@ class Worker:
         if job.held is None:
             job.n_cached = cached
         return True
+
+    def _has_room(self, slot: Slot, count: int) -> bool:
+        """Forget free sequences for ``count`` places; return whether they suffice, or must."""
+        while True:
+            others = [other for other in self.slots if other is not slot]
+            taken = sum(other.sequence.n_cells for other in others)
+            if taken + count <= self.context.n_ctx:
+                return True
+            free = [other for other in others if other.job is None and other.sequence.tokens]
+            if not free:
+                return self.load == 1
+            min(free, key=lambda other: other.used).sequence.clear()
+
+    def _put_back(self, slot: Slot, job: Job) -> None:
+        """Let a job wait until another has ended."""
+        queue = self._queue
+        slot.sequence.clear()
+        with queue.turn:
+            slot.job = None
+            job.held = queue.counters.finished + queue.counters.failed
+            queue.waiting.appendleft(job)
+            queue.counters.put_back += 1
 
     def _sample(self, slot: Slot, output: int) -> None:
         job = slot.job
@@ -274,7 +308,7 @@ class Worker:
             self._finish(slot, job)
 
     def _may_fill(self) -> bool:
-        cells = sum(len(slot.sequence.tokens) for slot in self.slots) + len(self._batch)
+        cells = sum(slot.sequence.n_cells for slot in self.slots) + len(self._batch)
         return cells > self.context.n_ctx
 
     def _make_room(self, error: ContextFullError) -> None:
@@ -288,13 +322,7 @@ class Worker:
             return
         slot, job = running[-1]
         if len(running) > 1:
-            queue = self._queue
-            slot.sequence.clear()
-            with queue.turn:
-                slot.job = None
-                job.held = queue.counters.finished + queue.counters.failed
-                queue.waiting.appendleft(job)
-                queue.counters.put_back += 1
+            self._put_back(slot, job)
         elif len(job.tokens) > job.n_prompt:
             job.cut()
             self._finish(slot, job)

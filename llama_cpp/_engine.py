@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from itertools import count
 from threading import get_ident
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from llama_cpp import _log
 from llama_cpp._errors import GenerationError, LlamaError, ValidationError
@@ -47,6 +47,17 @@ class MediaSpan(NamedTuple):
     """Positions in the sequence; with M-RoPE fewer."""
 
 
+class Prefills(Protocol):
+    """What computes a prepared prompt: an :class:`Engine`, or a pool for one of its sequences."""
+
+    context: Context
+    sequence: CachedSequence
+
+    def append(self, tokens: Sequence[int]) -> None:
+        """Compute ``tokens`` after those in memory."""
+        ...
+
+
 class PreparedPrompt(list[int], ABC):
     """A prompt that knows how to compute itself; one number per position, media negative.
 
@@ -57,8 +68,13 @@ class PreparedPrompt(list[int], ABC):
     n_tokens: int
 
     @abstractmethod
-    def prefill(self, engine: Engine) -> int:
-        """Compute it as :meth:`Engine.prefill` does; return how many positions were in memory."""
+    def prefill(self, engine: Prefills, *, whole: bool = True) -> int:
+        """Compute it as :meth:`Engine.prefill` does; return how many positions were in memory.
+
+        Args:
+            engine: what computes.
+            whole: with its last token, whose logits are wanted then; without it that is left.
+        """
 
 
 class CachedSequence:
@@ -77,6 +93,11 @@ class CachedSequence:
         self._unsure = False
         # True from a change that the application made in the memory itself, until it is empty
         self._foreign = False
+
+    @property
+    def seq_id(self) -> int:
+        """Its number in the context."""
+        return self._seq_id
 
     @property
     def tokens(self) -> Sequence[int]:

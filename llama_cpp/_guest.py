@@ -90,8 +90,6 @@ class _GuestEngine:
     ) -> Iterator[str]:
         """Yield the answer's text in parts; see :meth:`Engine.stream`."""
         with sampler:
-            if isinstance(prompt, PreparedPrompt):
-                raise LlamaError("a pool answers text; images and audio need a Llama of its own")
             if scores is not None:
                 raise ValidationError(
                     "a pool has no log probabilities of prompts: leave out echo or logprobs, or use "
@@ -99,7 +97,7 @@ class _GuestEngine:
                 )
             yield from self._guest.stream(
                 Request(
-                    prompt=list(prompt),
+                    prompt=prompt if isinstance(prompt, PreparedPrompt) else list(prompt),
                     sampling=sampler.params,
                     sampler=sampler,
                     answer=answer,

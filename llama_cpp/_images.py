@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 from pathlib import PurePath
 
@@ -39,6 +40,31 @@ def _elf_images() -> list[str]:
     )
     ctypes.CDLL(None).dl_iterate_phdr(callback(visit), None)
     return found
+
+
+class _DlInfo(ctypes.Structure):
+    # dlfcn.h, Dl_info: only its first member is read
+    _fields_ = (
+        ("fname", ctypes.c_char_p),
+        ("fbase", ctypes.c_void_p),
+        ("sname", ctypes.c_char_p),
+        ("saddr", ctypes.c_void_p),
+    )
+
+
+def image_of(address: int) -> str | None:
+    """Return the path of the mapped library that an address lies in.
+
+    None where there is none, and on Windows, whose loader is not asked.
+    """
+    if sys.platform == "win32":
+        return None
+    info = _DlInfo()
+    dladdr = ctypes.CDLL(None)["dladdr"]
+    dladdr.argtypes = (ctypes.c_void_p, ctypes.POINTER(_DlInfo))
+    if not dladdr(address, ctypes.byref(info)) or info.fname is None:
+        return None
+    return os.fsdecode(info.fname)
 
 
 def _macos_images() -> list[str]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 from llama_cpp import _abi, _handle, _log
 from llama_cpp._errors import LlamaError
-from llama_cpp._images import mapped_images, stem
+from llama_cpp._images import image_of, mapped_images, stem
 from llama_cpp._package import package_path
 
 if TYPE_CHECKING:
@@ -153,10 +153,13 @@ def cpu_variant() -> str | None:
 
     None where the libraries were built without CPU variants.
     """
-    for path in libraries():
-        if stem(path).startswith("ggml-cpu-"):
-            return Path(path).name
-    return None
+    mapped = [path for path in libraries() if stem(path).startswith("ggml-cpu-")]
+    if len(mapped) > 1:
+        # musl's dlclose(3) unloads nothing: those that ggml has only asked for their score are there, too
+        registered = load().ggml_backend_reg_by_name(b"CPU")
+        chosen = image_of(registered) if registered else None
+        mapped = [path for path in mapped if path == chosen]
+    return Path(mapped[0]).name if mapped else None
 
 
 def left_out() -> dict[int, Obstacle]:

@@ -19,7 +19,7 @@ from llama_cpp._handle import Handle
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from llama_cpp._engine import Engine
+    from llama_cpp._engine import Prefills
     from llama_cpp._mtmd import Bitmap, Projector
 
 _TOKENIZE_STATUS = {1: "mtmd does not take these parts", 2: "mtmd cannot prepare the media"}
@@ -143,11 +143,12 @@ class MediaPrompt(PreparedPrompt):
         """Free what mtmd has made of the media; does nothing the second time."""
         self._handle.close()
 
-    def prefill(self, engine: Engine) -> int:
+    def prefill(self, engine: Prefills, *, whole: bool = True) -> int:
         """Compute the prompt in a context, reusing what is in memory; its last token has logits then.
 
         Args:
             engine: drives a context of the projector's model.
+            whole: False leaves the last token to compute.
 
         Returns:
             How many positions needed no computing.
@@ -169,7 +170,8 @@ class MediaPrompt(PreparedPrompt):
                     if chunk.key:
                         self._compute(engine, chunk, position)
                     else:
-                        engine.append(chunk.tokens[max(kept - position, 0) :])
+                        stop = -1 if chunk is self.chunks[-1] and not whole else None
+                        engine.append(chunk.tokens[max(kept - position, 0) : stop])
                 position = end
             return kept
 
@@ -182,7 +184,7 @@ class MediaPrompt(PreparedPrompt):
             position += chunk.n_positions
         return spans
 
-    def _check(self, engine: Engine) -> None:
+    def _check(self, engine: Prefills) -> None:
         context = engine.context
         if context.model is not self.projector.model:
             raise ValidationError("the prompt was made for another model than the context's")
@@ -215,7 +217,7 @@ class MediaPrompt(PreparedPrompt):
                     f"{chunk.n_tokens}"
                 )
 
-    def _compute(self, engine: Engine, chunk: Chunk, position: int) -> None:
+    def _compute(self, engine: Prefills, chunk: Chunk, position: int) -> None:
         """Turn media into embeddings and put them into the context's memory."""
         context, sequence, lib = engine.context, engine.sequence, self._lib
         projector = self.projector
@@ -237,7 +239,7 @@ class MediaPrompt(PreparedPrompt):
                     chunk.pointer,
                     made,
                     position,
-                    0,
+                    sequence.seq_id,
                     context.n_batch,
                     ctypes.byref(end),
                     _abi.mtmd_helper_post_decode_callback(),

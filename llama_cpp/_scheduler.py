@@ -104,11 +104,11 @@ class Scheduler:
         request.sampling.check(self.model.vocabulary)
         if not request.prompt:
             raise ValidationError("the prompt has no tokens: give some text, or a begin token")
-        if len(request.prompt) >= self.room:
+        count = len(request.prompt) + request.n_hidden
+        if count >= self.room:
             raise ValidationError(
-                f"the prompt has {len(request.prompt)} tokens, a sequence holds {self.room} with at "
-                "least one for the answer: shorten the prompt, or make the pool with "
-                f"n_ctx={len(request.prompt) + 1} or more"
+                f"the prompt has {count} tokens, a sequence holds {self.room} with at least one for "
+                f"the answer: shorten the prompt, or make the pool with n_ctx={count + 1} or more"
             )
         job = Job(request, sink)
         return job, self._queue.put(job, None if self._refuses else admitted)

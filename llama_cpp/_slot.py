@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, NamedTuple
 
-from llama_cpp._engine import Answer, CachedSequence, shared_length
+from llama_cpp._engine import Answer, CachedSequence, PreparedPrompt, shared_length
 from llama_cpp._errors import LlamaError
 from llama_cpp._sampler import Sampler, SamplingParams
 
@@ -46,7 +46,7 @@ class Request(NamedTuple):
     """What to answer and how."""
 
     prompt: Sequence[int]
-    """Checked ids, at least one."""
+    """Checked ids, at least one; or a prepared prompt, with media."""
     sampling: SamplingParams = SamplingParams()
     stops: Sequence[str] = ()
     """Strings that end the answer; none is empty."""
@@ -61,6 +61,16 @@ class Request(NamedTuple):
     """Takes the tokens instead of one made from ``stops``, ``max_tokens`` and ``special``."""
     watch: Watch | None = None
     """Sees each token with its logits, in the computing thread."""
+
+    @property
+    def media(self) -> PreparedPrompt | None:
+        """The prompt, if it has to compute itself."""
+        return self.prompt if isinstance(self.prompt, PreparedPrompt) else None
+
+    @property
+    def n_hidden(self) -> int:
+        """Places that the prompt takes in memory beyond one for each position."""
+        return 0 if self.media is None else self.media.n_tokens - len(self.media)
 
 
 class CancelledError(LlamaError):
@@ -154,7 +164,7 @@ class Job:
         if answer.finish_reason is None and watch is not None and watch.met:
             text += answer.finish("stop")
         if answer.finish_reason is None:
-            full = len(self.tokens) >= room
+            full = len(self.tokens) + self.request.n_hidden >= room
             self.tokens.append(token)
             if full:
                 text += answer.finish("length")
@@ -177,6 +187,31 @@ class Job:
         if self._sampler is not None:
             self._sampler.close()
         self._sink.done(self, error)
+
+
+class SlotEngine:
+    """Computes a prepared prompt for one sequence, in decodes of its own."""
+
+    def __init__(self, context: Context, sequence: CachedSequence) -> None:
+        """Compute for ``sequence``; used under the context's lock."""
+        self.context = context
+        self.sequence = sequence
+
+    def append(self, tokens: Sequence[int]) -> None:
+        """Compute ``tokens`` after those in memory; none of them has logits.
+
+        Raises:
+            ContextFullError: there is no room.
+            GenerationError: llama.cpp failed.
+        """
+        context, sequence = self.context, self.sequence
+        batch = context.batch()
+        for start in range(0, len(tokens), context.n_batch):
+            part = tokens[start : start + context.n_batch]
+            batch.set_run(part, len(sequence.tokens), sequence.seq_id, output=False)
+            sequence.begin()
+            context.decode(batch)
+            sequence.extend(part)
 
 
 class Slot:

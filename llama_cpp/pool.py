@@ -285,7 +285,7 @@ class LlamaPool:
         Cancelling the task, or leaving the loop over a stream, ends the computation.
 
         Args:
-            messages: ``{"role": …, "content": …}`` each; text only.
+            messages: ``{"role": …, "content": …}`` each; images and audio need a chat handler.
             **arguments: as for :meth:`Llama.create_chat_completion`.
 
         Returns:
@@ -296,7 +296,7 @@ class LlamaPool:
             QueueFullError: the queue is full, and the pool was made with ``on_full="raise"``.
             GenerationError: llama.cpp failed.
             LlamaError: the pool is closed, or was closed meanwhile; or the model's chat handler needs
-                the context for itself, as those for images do.
+                the context for itself.
         """
         return await self._call("create_chat_completion", messages, arguments)
 

@@ -151,8 +151,15 @@ static void print_if_ours(const char * path, bool * first) {
 }
 
 #if !defined(_WIN32) && !defined(__APPLE__)
+/* the module that the registered CPU lies in */
+static const char * cpu_module;
+
 static int visit(struct dl_phdr_info * info, size_t size, void * first) {
     (void) size;
+    /* musl's dlclose unloads nothing: the variants that ggml has only asked for their score are there, too */
+    if (cpu_module != NULL && strstr(info->dlpi_name, "ggml-cpu-") != NULL && strcmp(info->dlpi_name, cpu_module) != 0) {
+        return 0;
+    }
     print_if_ours(info->dlpi_name, first);
     return 0;
 }
@@ -223,6 +230,9 @@ int main(int argc, char ** argv) {
     FROM(ggml, ggml_backend_load_all_from_path);
     FROM(ggml, ggml_backend_dev_count);
     FROM(ggml, ggml_backend_dev_get);
+#if !defined(_WIN32) && !defined(__APPLE__)
+    FROM(ggml, ggml_backend_reg_by_name);
+#endif
     FROM(ggml_base, ggml_backend_dev_name);
     FROM(ggml_base, ggml_backend_dev_description);
     FROM(llama, llama_backend_init);
@@ -254,6 +264,13 @@ int main(int argc, char ** argv) {
         print_text(p_ggml_backend_dev_description(device));
         putchar('"');
     }
+#if !defined(_WIN32) && !defined(__APPLE__)
+    Dl_info found;
+    ggml_backend_reg_t cpu = p_ggml_backend_reg_by_name("CPU");
+    if (cpu != NULL && dladdr(cpu, &found) != 0) {
+        cpu_module = found.dli_fname;
+    }
+#endif
     fputs("], \"libraries\": [", stdout);
     print_libraries();
     fputs("], \"answers\": [", stdout);

@@ -480,3 +480,28 @@ def test_every_error_ends_with_its_cure() -> None:
     assert len(calls) > 20
     # the names' problems are collected first, each with its cure
     assert [call for call in calls if "  -> " not in call] == ['"${problems}")']
+
+
+def test_a_cpu_variant_that_ggml_does_not_have(tmp_path: Path) -> None:
+    done = script(
+        tmp_path,
+        "set(LLAMA_CPP_CPU_VARIANTS x64 haswel)\n"
+        "set(libraries ggml ggml-cpu-x64 ggml-cpu-haswell llama)\n"
+        "llama_cpp_choose_variants(libraries)\n",
+    )
+    assert done.returncode != 0
+    assert (
+        "LLAMA_CPP_CPU_VARIANTS names haswel, which ggml does not have for this compiler."
+        " -> choose from: x64 haswell"
+    ) in said(done.stderr)
+
+
+def test_chosen_cpu_variants_are_all_that_is_left(tmp_path: Path) -> None:
+    done = script(
+        tmp_path,
+        "set(LLAMA_CPP_CPU_VARIANTS x64 haswell)\n"
+        "set(libraries ggml ggml-cpu-x64 ggml-cpu-haswell llama)\n"
+        "llama_cpp_choose_variants(libraries)\n"
+        'message(STATUS "${libraries}")\n',
+    )
+    assert done.stdout == "-- ggml;ggml-cpu-x64;ggml-cpu-haswell;llama\n"

@@ -64,6 +64,24 @@ def test_devices_and_variant() -> None:
 
 
 @pytest.mark.build
+@linux
+def test_the_variant_is_that_which_computes_whatever_else_is_mapped(
+    libraries: Path, run_python: Callable[..., Outcome]
+) -> None:
+    """musl unloads none of those that ggml has only asked for their score."""
+    outcome = run_python(
+        "import ctypes, pathlib, llama_cpp; chosen = llama_cpp.cpu_variant()\n"
+        f"for path in sorted(pathlib.Path({str(libraries)!r}).glob('libggml-cpu-*.so')):\n"
+        "    ctypes.CDLL(str(path))\n"
+        "mapped = [path for path in llama_cpp.libraries() if 'ggml-cpu-' in path]\n"
+        "assert len(mapped) > 5, mapped\n"
+        "assert llama_cpp.cpu_variant() == chosen is not None, llama_cpp.cpu_variant()",
+        LLAMA_CPP_LIB_PATH=str(libraries),
+    )
+    assert outcome.code == 0, outcome.last_line
+
+
+@pytest.mark.build
 def test_exactly_one_copy_of_each_library_is_mapped() -> None:
     names = [Path(path).name.partition(".")[0] for path in _library.libraries()]
     assert len(names) == len(set(names))

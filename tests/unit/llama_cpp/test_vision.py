@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import gguf
 import pytest
 
-from llama_cpp import Llama, LlamaError, ModelLoadError, ValidationError, _vision
+from llama_cpp import Llama, LlamaError, LlamaPool, ModelLoadError, ValidationError, _vision
 from llama_cpp._media import MediaPolicy
 from llama_cpp._vision import (
     Gemma4ChatHandler,
@@ -247,6 +247,61 @@ def test_images_and_awaiting(llm: Llama) -> None:
         )
     )
     assert made["choices"][0]["message"]["content"] == UPPER
+
+
+def pooled(pool: LlamaPool, *conversations: list[object], **options: Any) -> list[str]:
+    """Answer chats together, greedily."""
+    made = pool.sync.create_chat_completion_batch(
+        conversations,
+        **{"temperature": 0, "repeat_penalty": 1.0, "max_tokens": 40, **options},
+    )
+    return [each["choices"][0]["message"]["content"] for each in made]
+
+
+@pytest.mark.parametrize("architecture", ["gemma3", "qwen3vl"])
+@pytest.mark.parametrize("unified", [{}, {"contexts": 2}], ids=["one context", "two contexts"])
+def test_images_in_a_pool(vision: Path, architecture: str, unified: dict[str, Any]) -> None:
+    handler = handler_of(vision, architecture)
+    red = user(text("one "), image(data_url(RED)), text(" two"))
+    blue = user(text("one "), image(data_url(BLUE)), text(" two"))
+    turn = {"role": "assistant", "content": UPPER}
+    later: list[object] = [red, turn, user(image(data_url(BLUE)), image(data_url(BLUE)))]
+    words = {"role": "user", "content": "hello"}
+    path = vision / f"{architecture}-f32.gguf"
+    options: dict[str, Any] = {"n_threads": 1, "n_threads_batch": 1, "verbose": False}
+    with LlamaPool(path, 4, chat_handler=handler, n_ctx=1024, **unified, **options) as pool:
+        conversations: list[list[object]] = [[red], [blue], [words], [red], later, [blue]]
+        expected = [UPPER, LOWER, LOWER, UPPER, LOWER, LOWER]
+        assert pooled(pool, *conversations) == expected
+        before = pool.stats().cached_tokens
+        assert pooled(pool, *reversed(conversations)) == expected[::-1]
+        # images that are in memory are not computed again
+        assert pool.stats().cached_tokens > before + 20
+        chunks = pool.sync.create_chat_completion(
+            [red], temperature=0, repeat_penalty=1.0, max_tokens=40, stream=True
+        )
+        deltas = [chunk["choices"][0]["delta"].get("content", "") for chunk in chunks]
+        assert "".join(deltas) == UPPER
+        # the pool goes on after what it refuses
+        with pytest.raises(ValidationError, match=r"a sequence holds|the context holds"):
+            pooled(pool, [user(*[image(data_url(RED))] * 9, text("x" * 1100))])
+        assert pooled(pool, [words], [red]) == [LOWER, UPPER]
+
+
+@pytest.mark.parametrize("architecture", ["gemma3", "qwen3vl"])
+def test_images_in_a_pool_that_is_too_small_for_all_at_once(
+    vision: Path, architecture: str
+) -> None:
+    handler = handler_of(vision, architecture)
+    path = vision / f"{architecture}-f32.gguf"
+    options: dict[str, Any] = {"n_threads": 1, "n_threads_batch": 1, "verbose": False}
+    with LlamaPool(path, 4, chat_handler=handler, n_ctx=256, kv_size=256, **options) as pool:
+        talks: list[list[object]] = [
+            [user(text(f"{number} "), image(data_url(colour)), text(" two" * 20))]
+            for number, colour in enumerate([RED, BLUE] * 4)
+        ]
+        assert pooled(pool, *talks) == [UPPER, LOWER] * 4
+        assert pool.stats().put_back > 0
 
 
 def test_one_handler_many_models(vision: Path) -> None:
