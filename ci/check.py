@@ -30,7 +30,8 @@ _SYSTEM_LIBRARIES: Mapping[System, tuple[str, ...]] = {
     "macos": ("/usr/lib/*", "/System/Library/Frameworks/*"),
     "windows": (
         *("KERNEL32.dll", "ADVAPI32.dll", "WS2_32.dll", "ole32.dll", "ucrtbase.dll"),
-        *("api-ms-win-*.dll", "MSVCP140*.dll", "VCRUNTIME140*.dll"),
+        # Python brings the last one; MSVCP140.dll is of the "Visual C++ Redistributable", which many lack
+        *("api-ms-win-*.dll", "VCRUNTIME140*.dll"),
     ),
 }
 # kinds of instructions that run only where the CPU has them. miniaudio's FLAC decoder asks cpuid; the C++

@@ -11,11 +11,12 @@ from pathlib import Path, PurePosixPath
 import lief
 import pytest
 
-from ci.errors import ToolMissingError
+from ci.check import check
+from ci.errors import ToolMissingError, WheelError
 from ci.library import read_library
 from ci.progress import Progress
 from ci.table import load_table
-from ci.wheel import library_names, read_wheel
+from ci.wheel import library_names, read_wheel, write_wheel
 from ci.windows_python import available
 from ci.wine import prove, require_wine
 from llama_cpp import _abi
@@ -60,6 +61,21 @@ def test_its_libraries_need_windows_alone(windows_wheel: Path) -> None:
         for name in library.needed
     }
     assert sorted(n for n in needed - ours if not system.fullmatch(n.removesuffix(".dll"))) == []
+
+
+@pytest.mark.build
+def test_one_that_needs_the_redistributable_is_refused(windows_wheel: Path, tmp_path: Path) -> None:
+    files = dict(read_wheel(windows_wheel).files)
+    name = "llama_cpp/lib/ggml.dll"
+    changed = files[name].replace(b"KERNEL32.dll", b"MSVCP140.dll")
+    assert changed != files[name]
+    wheel = tmp_path / windows_wheel.name
+    write_wheel(wheel, {**files, name: changed})
+    with pytest.raises(WheelError) as caught:
+        check(wheel, load_table())
+    assert f"{name} needs MSVCP140.dll, which is neither in the wheel nor declared" in (
+        caught.value.what
+    )
 
 
 @pytest.mark.build
