@@ -107,6 +107,11 @@ def _vendor(options: argparse.Namespace, table: Table, progress: Progress) -> No
 def _build(options: argparse.Namespace, table: Table, progress: Progress) -> None:
     platform = options.platform or host_platform(table).name
     target = table.target(options.backend, platform)
+    if target.family.toolkit == "none" and (options.toolkit or options.toolkit_image):
+        raise UsageError(
+            f"{target.name} is compiled without a toolkit",
+            cure="leave --toolkit and --toolkit-image away, or name a GPU backend with --backend",
+        )
     defines = dict(_define(text) for text in options.define)
     pin = load_pin()
     interpreters = _interpreters(options, table)

@@ -177,6 +177,14 @@ def test_a_damaged_wheel_is_said_to_be_damaged(tmp_path: Path) -> None:
     assert "is damaged: File is not a zip file" in done.stderr
 
 
+@pytest.mark.parametrize("argument", ["--toolkit", "--toolkit-image"])
+def test_a_toolkit_for_a_backend_without_one_is_refused(argument: str) -> None:
+    done = ci("build", "--backend", "cpu", "--platform", "manylinux_x86_64", argument, "named")
+    assert done.returncode == 2
+    assert "cpu-manylinux_x86_64 is compiled without a toolkit" in done.stderr
+    assert "--backend" in done.stderr
+
+
 def test_the_matrix_is_json_for_a_workflow() -> None:
     done = ci("matrix", "--format", "github", "--target", "cu130-*")
     assert done.returncode == 0
