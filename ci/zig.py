@@ -31,6 +31,7 @@ _APPLE_WORDS = r"""-march=armv9.2-a*+nosve*)
 # zig's linker makes no bundles; macOS loads a library at run time just as well
 _MACOS_WORDS = """-bundle)
         each=-dynamiclib"""
+_ARM_FEATURES = ("DOTPROD", "SVE", "MATMUL_INT8", "FMA", "FP16_VECTOR_ARITHMETIC", "SME")
 _TRANSLATE = """for each do
     shift
     case $each in {}
@@ -131,8 +132,12 @@ def installed_version() -> str:
 
 def cmake_defines(target: str, folder: Path, version: str) -> dict[str, str]:
     """Return the CMake definitions that make a build use the scripts in ``folder``."""
+    # ggml asks what the compiler defines for its oldest ARM only to print it; zig would first compile a C
+    # and a C++ library for just that, 100 s of processor time
+    of_arm = dict.fromkeys((f"HAVE_{feature}" for feature in _ARM_FEATURES), "OFF")
     of_macos = {"CMAKE_INSTALL_NAME_TOOL": str(folder / "install_name_tool")}
     return {
+        **(of_arm if target.startswith("aarch64-") else {}),
         **(of_macos if "-macos" in target else {}),
         "CMAKE_C_COMPILER": str(folder / "cc"),
         "CMAKE_CXX_COMPILER": str(folder / "c++"),

@@ -141,7 +141,7 @@ def compile_library(file: Path, source: str, *options: str | Path) -> Path:
     return file
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Parts:
     """The stand-ins, compiled."""
 
@@ -200,7 +200,7 @@ BUILD_INFO: Final = {
 }
 
 
-@dataclass(kw_only=True)
+@dataclass
 class Machine:
     """A folder that stands for a machine: site-packages, other folders, a driver or none."""
 

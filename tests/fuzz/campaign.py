@@ -9,10 +9,11 @@ import threading
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from typing import Self
 
 _ROOT: Final = Path(__file__).resolve().parents[2]
 # of one case
@@ -22,7 +23,7 @@ EXPECTED: Final = frozenset(
 )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Finding:
     """A case that did not end as it should."""
 
@@ -37,7 +38,7 @@ class Finding:
         return f"{self.kind} {self.number}: {self.ended} {self.words}".rstrip()
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Result:
     """How all cases of a kind ended."""
 

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import TypeAlias
 
-Scalar: TypeAlias = int | float | bool | bytes
-Value: TypeAlias = Scalar | list[Scalar]
+Scalar: TypeAlias = "int | float | bool | bytes"
+Value: TypeAlias = "Scalar | list[Scalar]"
 
 UINT8, INT8, UINT16, INT16, UINT32, INT32, FLOAT32, BOOL, STRING, ARRAY, UINT64, INT64, FLOAT64 = (
     range(13)
@@ -34,7 +35,7 @@ FORMATS: Final = {
 ALIGNMENT: Final = 32
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Pair:
     """A key and its value; an array's `kind` is that of its elements."""
 
@@ -48,7 +49,7 @@ class Pair:
         return isinstance(self.value, list)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Tensor:
     """What the header says of a tensor; `dims` are ggml's, the row's length first."""
 
@@ -58,7 +59,7 @@ class Tensor:
     offset: int
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class GgufFile:
     """The parts of a file, in its order."""
 

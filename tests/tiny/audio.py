@@ -36,7 +36,7 @@ GAIN = 30.0
 OWN_LOW, OWN_HIGH, ONE = 0, 1, 2
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class TinyAudio:
     """The projector; the language model is `TinyVision(architecture="gemma3")`."""
 

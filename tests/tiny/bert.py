@@ -15,7 +15,7 @@ from __future__ import annotations
 import string
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal
 
 import gguf
 import numpy as np
@@ -26,6 +26,7 @@ from tests.tiny.vocabulary import SPACE, STORY
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
+    from typing import TypeAlias
 
 WIDTH = 64
 HEADS = 4
@@ -46,7 +47,7 @@ UNK, CLS, SEP, PAD, MASK = 0, 1, 2, 3, 4
 SPECIAL = ("[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class TinyBert:
     """A tiny embedding model and its vectors, which are not normalised (they are about 5 long)."""
 

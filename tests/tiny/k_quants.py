@@ -31,7 +31,7 @@ BLOCK = 256
 _UNIT = 2.0**-12
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class _Format:
     """`group` weights share a scale of at most `limit`; the code `zero` stands for 0."""
 

@@ -25,11 +25,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Literal, TypeGuard
+from typing import TYPE_CHECKING, Literal, Union
 
 import gguf
 import numpy as np
 
+from tests.sequences import paired
 from tests.tiny import sentencepiece
 from tests.tiny.codes import Array, codes, signs
 from tests.tiny.k_quants import K_QUANTS, KQuant, quantize_ternary
@@ -38,8 +39,10 @@ from tests.tiny.vocabulary import BOS, EOS, UNK, Kind, Vocabulary, vocabulary
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
+    from typing import TypeGuard
 
-Quantisation = Literal["F32", "F16", "Q8_0", "Q4_0"] | KQuant
+# no `|` of types on Python 3.9
+Quantisation = Union[Literal["F32", "F16", "Q8_0", "Q4_0"], KQuant]
 QUANTISATIONS: tuple[Quantisation, ...] = ("F32", "F16", "Q8_0", "Q4_0", *K_QUANTS)
 
 WIDTH = 64  # of the model, and of each head of the wide one
@@ -106,7 +109,7 @@ _FILE_TYPES: Mapping[Quantisation, gguf.LlamaFileType] = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class TinyLlama:
     """A tiny language model and what it answers.
 
@@ -197,7 +200,7 @@ class TinyLlama:
             for name in "qkv"
         )
         heads = []
-        for query, key, value in zip(queries, keys, values, strict=True):
+        for query, key, value in paired(queries, keys, values):
             turned = _rope(key, positions) @ _rope(query, positions)[-1]
             score = np.exp(turned / np.sqrt(WIDTH))
             heads.append(score @ value / score.sum())
@@ -258,9 +261,7 @@ def token_codes() -> Array:
     twins = vocabulary().twins
     number = len(vocabulary().pieces)
     classes = [token for token in range(number) if token not in twins]
-    drawn = dict(
-        zip(classes, codes("llama", len(classes), len(CODE_CHANNELS), overlap=18), strict=True)
-    )
+    drawn = dict(paired(classes, codes("llama", len(classes), len(CODE_CHANNELS), overlap=18)))
     return np.array([drawn[twins.get(token, token)] for token in range(number)])
 
 
@@ -290,7 +291,7 @@ def llama_weights() -> Mapping[str, Array]:
             matrix[row, column] = value
         return matrix
 
-    turns = [c for c, turn in zip(CODE_CHANNELS, turned, strict=True) if turn < 0]
+    turns = [c for c, turn in paired(CODE_CHANNELS, turned) if turn < 0]
     return {
         "token_embd.weight": embedding,
         "blk.0.attn_norm.weight": np.ones(WIDTH),

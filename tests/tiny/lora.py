@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tests.tiny.codes import Array
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class TinyLora:
     """An adapter that makes `base` say the piece `comes` wherever it would say `goes`.
 

@@ -88,7 +88,7 @@ _KINDS: Mapping[Kind, gguf.TokenType] = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class TinyMemory:
     """A language model and what it answers; all its weights are F32."""
 

@@ -95,7 +95,7 @@ _KINDS: Mapping[Kind, gguf.TokenType] = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class TinyVision:
     """A language model, its projector, and what they answer together."""
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from itertools import pairwise
 from typing import Literal
 
 SPACE = "\u2581"
@@ -44,7 +43,7 @@ MERGE_STEPS = ("▁t", "he")
 Kind = Literal["normal", "unknown", "control", "user", "byte"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Piece:
     """One entry of the vocabulary."""
 
@@ -65,7 +64,7 @@ class Piece:
         )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Vocabulary:
     """All pieces, the case pairs and the successors.
 
@@ -139,7 +138,7 @@ def _successors(ids: dict[str, int], upper: dict[int, int]) -> tuple[int, ...]:
     for token in (UNK, BOS, EOS, ids["<up>"], ids["<down>"]):
         successors[token] = start
     for track in ((*story, start), farewell):
-        for token, following in pairwise(track):
+        for token, following in zip(track, track[1:]):
             successors[token] = following
     successors[ids["▁t"]] = ids["he"]
     successors[ids["he"]] = ids["▁f"]

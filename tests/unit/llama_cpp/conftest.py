@@ -18,6 +18,22 @@ if TYPE_CHECKING:
 
 REPOSITORY = Path(__file__).parents[3]
 
+# these compare with what the toolchain knows, which needs a newer Python than the binding
+_WITH_TOOLCHAIN = [
+    "test_abi.py",
+    "test_harmony.py",
+    "test_llama_cpp.py",
+    "test_model_templates.py",
+]
+collect_ignore = _WITH_TOOLCHAIN if sys.version_info < (3, 11) else []
+
+
+def pytest_report_header() -> list[str]:
+    """Say what is left out."""
+    return [f"left out, for they need Python 3.11: {', '.join(collect_ignore)}"] * bool(
+        collect_ignore
+    )
+
 
 @pytest.fixture(autouse=True)
 def native(request: pytest.FixtureRequest) -> None:

@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Iterator
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, assert_type
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -24,11 +24,19 @@ from llama_cpp.llama_chat_format import (
 )
 from llama_cpp.llama_types import CreateChatCompletionResponse, CreateChatCompletionStreamResponse
 from llama_cpp.pool import LlamaPool
+from tests.sequences import paired
 from tests.tiny.llama import TinyLlama
 from tests.tiny.vocabulary import EOS, LONG_PIECE, Vocabulary, vocabulary
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import assert_type
+else:
+
+    def assert_type(value: object, _kind: object) -> object:
+        """Stand in for that of Python 3.11: what it says is for the type checker."""
+        return value
+
 
 pytestmark = pytest.mark.build
 
@@ -258,7 +266,7 @@ def test_logprobs(chatting: Llama) -> None:
         (" g", [32, 103]),
         ("oo", [111, 111]),
     ]
-    for token, other in zip(tokens, (" G", "OO"), strict=True):
+    for token, other in paired(tokens, (" G", "OO")):
         first, second = token["top_logprobs"]
         assert first == {key: token[key] for key in ("token", "logprob", "bytes")}
         assert second["token"] == other
@@ -416,7 +424,7 @@ class Marking(TinyLlama):
 
     def __init__(self, *texts: str) -> None:
         super().__init__(name="marking")
-        object.__setattr__(self, "texts", dict(zip(("🦙", LONG_PIECE), texts, strict=True)))
+        object.__setattr__(self, "texts", dict(paired(("🦙", LONG_PIECE), texts)))
 
     @property
     def vocabulary(self) -> Vocabulary:

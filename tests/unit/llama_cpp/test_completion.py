@@ -11,6 +11,7 @@ import pytest
 from llama_cpp import Llama, ValidationError
 from llama_cpp.llama_cache import LlamaRAMCache
 from llama_cpp.llama_speculative import LlamaPromptLookupDecoding
+from tests.sequences import paired
 from tests.tiny.answers import models
 from tests.tiny.llama import TinyLlama
 
@@ -260,8 +261,7 @@ def test_logprobs_of_nothing_before(llm: Llama) -> None:
     assert found["token_logprobs"][0] is None
     assert found["top_logprobs"][0] is None
     assert found["top_logprobs"][1:] == [
-        {token: value}
-        for token, value in zip(found["tokens"][1:], found["token_logprobs"][1:], strict=True)
+        {token: value} for token, value in paired(found["tokens"][1:], found["token_logprobs"][1:])
     ]
 
 

@@ -15,6 +15,7 @@ from llama_cpp import _gbnf
 from llama_cpp._errors import ValidationError
 from llama_cpp._gbnf_matcher import Matcher
 from llama_cpp._gbnf_parser import parse
+from tests.sequences import paired
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="the probe forks")
 
@@ -379,7 +380,7 @@ def test_llama_cpp_takes_what_is_accepted(model_file: Path) -> None:
     answers = probe(model_file, [{"grammar": text, "walk": 1} for text in ACCEPTED.values()])
     # tokens that the tiny vocabulary has not make no grammar, and NUL fits no token
     odd = {"tokens": "refused"}
-    assert {name: answer["ended"] for name, answer in zip(ACCEPTED, answers, strict=True)} == {
+    assert {name: answer["ended"] for name, answer in paired(ACCEPTED, answers)} == {
         name: odd.get(name, "ok") for name in ACCEPTED
     }
 
@@ -396,7 +397,7 @@ def test_what_llama_cpp_does_with_what_is_refused(model_file: Path) -> None:
         for ended, text, _ in REFUSED.values()
     ]
     answers = probe(model_file, cases)
-    seen = {name: answer["ended"] for name, answer in zip(REFUSED, answers, strict=True)}
+    seen = {name: answer["ended"] for name, answer in paired(REFUSED, answers)}
     expected = {name: ended for name, (ended, _, _) in REFUSED.items()}
     # "slow" is about a second: on which side of it a machine ends says nothing
     assert {n: "dead" if e in deaths else e for n, e in seen.items() if expected[n] != "slow"} == {
@@ -494,7 +495,7 @@ def test_fuzz(model_file: Path, record_property: Any) -> None:
     answers = probe(model_file, [{"grammar": g, "walk": 1, "seconds": 5} for g in accepted])
     wrong = {
         text: answer["ended"]
-        for text, answer in zip(accepted, answers, strict=True)
+        for text, answer in paired(accepted, answers)
         # tokens by their text are the vocabulary's to know
         if answer["ended"] not in {"ok", "stuck"} and "<" not in text
     }
@@ -502,7 +503,7 @@ def test_fuzz(model_file: Path, record_property: Any) -> None:
     refused = [text for text in grammars if text not in set(accepted)]
     small = [text for text in refused if not any(sign in text for sign in ("{", "(", "*", "+"))]
     answers = probe(model_file, [{"grammar": g, "walk": 1, "seconds": 2} for g in small])
-    safe = [g for g, answer in zip(small, answers, strict=True) if answer["ended"] == "ok"]
+    safe = [g for g, answer in paired(small, answers) if answer["ended"] == "ok"]
     # an empty grammar constrains nothing there, and an empty range fits nothing
     assert [text for text in safe if not _EMPTY.search(_refusal(text))] == []
     assert len(accepted) > len(grammars) // 20

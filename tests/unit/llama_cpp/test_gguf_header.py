@@ -9,6 +9,7 @@ from llama_cpp import Llama, ModelLoadError, _library
 from llama_cpp._gguf_header import check_header
 from tests.fuzz import gguf_file
 from tests.fuzz.gguf_file import GgufFile, Pair, parse
+from tests.sequences import paired
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -135,7 +136,7 @@ def test_a_vocabulary_without_any_byte_passes(tmp_path: Path, parts: GgufFile) -
     path = tmp_path / "model.gguf"
     named = [
         b"word%d" % place if kind == 6 else text
-        for place, (text, kind) in enumerate(zip(texts, kinds, strict=True))
+        for place, (text, kind) in enumerate(paired(texts, kinds))
     ]
     path.write_bytes(
         changed(

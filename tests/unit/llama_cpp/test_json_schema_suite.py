@@ -16,6 +16,7 @@ from llama_cpp._gbnf_matcher import Matcher
 from llama_cpp._gbnf_parser import parse
 from llama_cpp._json_schema import to_gbnf
 from tests import json_schema_suite
+from tests.sequences import paired
 
 pytestmark = pytest.mark.network
 
@@ -190,7 +191,7 @@ def test_llama_cpp_agrees(suite: dict[str, list[dict[str, Any]]], model_file: Pa
     sample = cases[::4]
     asked = [{"grammar": c.grammar, "texts": [t for t in c.texts if "\0" not in t]} for c in sample]
     answers = probe(model_file, asked)
-    for case, answer in zip(sample, answers, strict=True):
+    for case, answer in paired(sample, answers):
         matcher = Matcher(parse(case.grammar))
         texts = [text for text in case.texts if "\0" not in text]
         assert answer == {"ended": "ok", "fits": [matcher.accepts(text) for text in texts]}

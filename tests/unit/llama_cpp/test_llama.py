@@ -22,6 +22,7 @@ from llama_cpp import (
     SamplingParams,
     ValidationError,
 )
+from tests.sequences import paired
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,7 +72,7 @@ def test_lora(tiny: Path, answers: dict[str, Any]) -> None:
 def near(found: object, known: list[float], tolerance: float) -> bool:
     assert isinstance(found, list)
     return len(found) == len(known) and all(
-        abs(a - b) <= tolerance for a, b in zip(found, known, strict=True)
+        abs(a - b) <= tolerance for a, b in paired(found, known)
     )
 
 
@@ -83,7 +84,7 @@ def test_embeddings(tiny: Path, answers: dict[str, Any]) -> None:
         for case in cases:
             assert near(llm.embed(case["text"]), case["vector"], case["tolerance"])
         together = llm.embed([case["text"] for case in cases] * 20)
-        for found, case in zip(together, cases * 20, strict=True):
+        for found, case in paired(together, cases * 20):
             assert near(found, case["vector"], case["tolerance"])
         unit = llm.embed(cases[0]["text"], normalize=True)
         length = math.sqrt(sum(x * x for x in cases[0]["vector"]))
@@ -100,7 +101,7 @@ def test_embedding_per_token_and_pooled(model_file: Path) -> None:
     with Llama(
         model_file, n_threads=1, embedding=True, pooling_type=LLAMA_POOLING_TYPE_MEAN
     ) as llm:
-        mean = [sum(column) / len(rows) for column in zip(*rows, strict=True)]
+        mean = [sum(column) / len(rows) for column in paired(*rows)]
         assert near(llm.embed("hello"), mean, 1e-4)
 
 

@@ -14,6 +14,7 @@ from llama_cpp._sampler import SamplingParams
 from llama_cpp._session import generate_text
 from llama_cpp.config import LlamaConfig
 from llama_cpp.pool import LlamaPool, QueueFullError
+from tests.sequences import paired
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
@@ -360,7 +361,7 @@ def test_completions_are_those_of_one_object(model_file: Path) -> None:
         async with LlamaPool(model_file, 3, n_threads=1) as pool:
             found = await asyncio.gather(*(pool.create_completion(p, **more) for p, more in asked))
             assert [without(each) for each in found] == alone
-            for (prompt, more), whole in zip(asked, alone, strict=True):
+            for (prompt, more), whole in paired(asked, alone):
                 parts = [p async for p in await pool.create_completion(prompt, stream=True, **more)]
                 assert (
                     "".join(part["choices"][0]["text"] for part in parts)
@@ -406,14 +407,14 @@ def test_chats_are_those_of_one_object(model_file: Path) -> None:
 
     async def main() -> None:
         async with LlamaPool(model_file, 3, n_threads=1) as pool:
-            for form, expected in zip(formats, alone, strict=True):
+            for form, expected in paired(formats, alone):
                 found = await pool.create_chat_completion_batch(chats, **more, **form)
                 assert [near(without(each)) for each in found] == [near(each) for each in expected]
                 streams = [
                     await pool.create_chat_completion(chat, stream=True, **more, **form)
                     for chat in chats
                 ]
-                for stream, each in zip(streams, expected, strict=True):
+                for stream, each in paired(streams, expected):
                     chunks = [chunk async for chunk in stream]
                     assert text(chunks) == each["choices"][0]["message"]["content"]
             assert pool.stats().failed == 0
@@ -500,7 +501,7 @@ def test_embeddings(tiny: Path, answers: dict[str, Any]) -> None:
                 pool.create_embedding(texts[0]), pool.create_embedding(texts)
             )
             found = [each["embedding"] for each in every["data"]]
-            for vector, case in zip([*found, *pool.sync.embed(texts)], cases * 2, strict=True):
+            for vector, case in paired([*found, *pool.sync.embed(texts)], cases * 2):
                 assert vector == pytest.approx(case["vector"], abs=case["tolerance"])
             assert one["data"][0]["embedding"] == pytest.approx(found[0], abs=1e-5)
             assert pool.sync.create_embedding(texts)["usage"] == every["usage"]

@@ -13,6 +13,7 @@ import pytest
 from llama_cpp import GenerationError, ValidationError, _candidates, _sampler
 from llama_cpp._candidates import likeliest
 from llama_cpp._sampler import Sampler, SamplingParams
+from tests.sequences import paired
 from tests.tiny.answers import models
 from tests.tiny.llama import TinyLlama
 
@@ -123,7 +124,7 @@ def expected(params: SamplingParams) -> dict[int, float]:
         )
         temperature = low + (high - low) * share**params.dynatemp_exponent
     p = softmax(np.where(alive, logits / temperature, -np.inf))
-    return {int(token): float(share) for token, share in zip(ids, p, strict=True) if share > 0}
+    return {int(token): float(share) for token, share in paired(ids, p) if share > 0}
 
 
 def assert_distribution(drawn: Counter[int], probabilities: dict[int, float]) -> None:
@@ -181,11 +182,7 @@ def test_mirostat_2_cuts_what_is_too_surprising(
     params = NEUTRAL._replace(mirostat_mode=2, mirostat_tau=1.0, mirostat_eta=0.0)
     # with a learning rate of 0 the limit stays at twice tau
     p = softmax(np.array(list(LOGITS.values())))
-    rest = {
-        token: share
-        for token, share in zip(LOGITS, p.tolist(), strict=True)
-        if -math.log2(share) <= 2.0
-    }
+    rest = {token: share for token, share in paired(LOGITS, p.tolist()) if -math.log2(share) <= 2.0}
     whole = sum(rest.values())
     made = sampler(params, LOGITS)
     drawn = Counter(made.sample(context) for _ in range(DRAWS))
@@ -247,7 +244,7 @@ def test_what_changes_logits(
         drawn[made.sample(context)] += 1
         made.close()
     p = softmax(np.array(list(logits.values())))
-    assert_distribution(drawn, {t: s for t, s in zip(logits, p.tolist(), strict=True) if s > 0})
+    assert_distribution(drawn, {t: s for t, s in paired(logits, p.tolist()) if s > 0})
 
 
 def test_dry_stops_at_a_sequence_breaker(

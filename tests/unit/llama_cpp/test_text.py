@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import combinations, pairwise, product
+from itertools import combinations, product
 from typing import TypeVar
 
 import pytest
@@ -14,7 +14,7 @@ Text = TypeVar("Text", str, bytes)
 
 def splits(text: Text) -> list[list[Text]]:
     """Every way to cut a text into parts."""
-    return [[text[a:b] for a, b in pairwise(edges)] for edges in cut_edges(len(text))]
+    return [[text[a:b] for a, b in zip(edges, edges[1:])] for edges in cut_edges(len(text))]
 
 
 def cut_edges(length: int) -> list[list[int]]:

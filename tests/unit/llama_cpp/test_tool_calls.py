@@ -12,6 +12,7 @@ from llama_cpp._delta import Delta
 from llama_cpp._harmony import MARKS as HARMONY_MARKS
 from llama_cpp._tool_calls import reader
 from llama_cpp._tools import Tools, read
+from tests.sequences import paired
 
 if TYPE_CHECKING:
     from llama_cpp._tools import Family
@@ -56,7 +57,7 @@ def answer(text: str, family: Family = "hermes", tools: Tools = AUTO) -> Answer:
     expected = whole([*once.push(text), *once.flush()])
     cuts = random.Random(0)
     splits = [list(text)] + [
-        [text[a:b] for a, b in zip([0, *at], [*at, len(text)], strict=True)]
+        [text[a:b] for a, b in paired([0, *at], [*at, len(text)])]
         for at in (sorted(cuts.sample(range(len(text) + 1), min(4, len(text)))) for _ in range(20))
     ]
     for pieces in splits:

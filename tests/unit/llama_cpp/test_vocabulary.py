@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from llama_cpp import Llama, ValidationError
+from tests.sequences import paired
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -104,7 +105,7 @@ def test_characters_of_a_vocabulary_without_bytes(model_file: Path, tmp_path: Pa
     assert isinstance(kinds, list)
     named = [
         b"word%d" % place if kind == 6 else text
-        for place, (text, kind) in enumerate(zip(texts, kinds, strict=True))
+        for place, (text, kind) in enumerate(paired(texts, kinds))
     ]
     plain = [1 if kind == 6 else kind for kind in kinds]
     for key, kind, value in (
