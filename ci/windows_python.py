@@ -1,7 +1,7 @@
 """A Windows Python for tests on Linux: its DLLs out of a pinned wheel, its modules this machine's.
 
 No installer of Python is on the package index, but a game engine is whose wheels hold, for the programs
-that it packs, the DLLs of python.org's Python of the same series, also the free-threaded one. The
+that it packs, the DLLs of python.org's Python of the same series. The
 modules that are Python source are the same on every system, and this machine's Python has them.
 """
 
@@ -36,10 +36,6 @@ PINS: Mapping[str, tuple[str, str]] = {
     "3.14": (
         "panda3d-1.10.16-cp314-cp314-win_amd64.whl",
         "0978ca7d2953d37ed3ed8d99abd1ee77bbfc75fe6ea47019d0f5f5dad830d853",
-    ),
-    "3.13t": (
-        "panda3d-1.10.16-cp313-cp313t-win_amd64.whl",
-        "0c74016a5128e64257e6b5c3e3d5620ea0b0a6193a2cc453feaac2b9ecdc00f7",
     ),
 }
 # a distribution's own lacks what Windows starts console scripts by; the last for 3.9 is 26.0

@@ -21,11 +21,10 @@ def test_the_pins_are_wheels_of_windows_of_their_series() -> None:
         assert re.fullmatch("[0-9a-f]{64}", sha256)
 
 
-def test_the_oldest_and_a_free_threaded_one_are_pinned() -> None:
+def test_the_oldest_one_is_pinned() -> None:
     interpreters = load_table().interpreters
     assert SERIES[0] == interpreters.cpython[0]
     assert set(SERIES) <= set(PINS) <= set(interpreters.all)
-    assert [series for series in SERIES if series.endswith("t")] == ["3.13t"]
 
 
 def test_only_pythons_of_pinned_series_are_available() -> None:
