@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import platform as python_platform
 import sys
 import tempfile
@@ -11,6 +9,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 
+from ci import emulation, musl, wine
 from ci.host import installs_here
 from ci.installation import without_dependencies
 from ci.interpreters import Interpreter
@@ -21,7 +20,7 @@ from ci.table import Platform, Target
 from ci.wheel import read_wheel
 
 # each has prove(): the results of its own interpreters, which it brings along
-_EMULATORS = {"glibc": "ci.emulation", "musl": "ci.musl", "windows": "ci.wine"}
+_WAYS = {"glibc": emulation.prove, "musl": musl.prove, "windows": wine.prove}
 
 
 def prove(
@@ -88,8 +87,4 @@ def _way(platform: Platform) -> Callable[..., list[dict[str, object]]] | None:
         return None
     if platform.system == "windows" and platform.machine != python_platform.machine():
         return None  # wine runs the programs of its own machine
-    name = _EMULATORS.get(platform.libc or platform.system)
-    if name is None or importlib.util.find_spec(name) is None:
-        return None
-    way: Callable[..., list[dict[str, object]]] = importlib.import_module(name).prove
-    return way
+    return _WAYS.get(platform.libc or platform.system)
