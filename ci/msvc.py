@@ -164,8 +164,8 @@ def _toolset(name: str) -> tuple[int, ...]:
 def host_limits(cuda: Path) -> tuple[int, int] | None:
     """Return the ``_MSC_VER`` that a CUDA toolkit takes, from and below; None where it does not say.
 
-    Read from its own header, so that no table here goes stale: 12.1 to 12.3 take those below 1940
-    (toolset 14.39), 12.4 to 13.0 those below 1950 (14.44 is the last one there is).
+    Read from its own header, so that no table here goes stale: 12.4, 12.8 and 13.0 take those below
+    1950 (14.44 is the last toolset there is).
     """
     for header in sorted(cuda.rglob("crt/host_config.h")):
         found = _LIMITS.search(header.read_text(encoding="utf-8", errors="replace"))
