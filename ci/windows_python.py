@@ -119,6 +119,9 @@ def _unpack(wheel: Path, folder: Path) -> None:
             if name.startswith("api-ms-win-"):
                 # the system's
                 continue
+            if name == "_wmi.pyd":
+                # wine 8.0 ends a program that asks WMI what Windows it is on; without it Python asks otherwise
+                continue
             beside = name.startswith(("python", "vcruntime"))
             place = folder / inside.name if beside else folder / "DLLs" / inside.name
             place.write_bytes(archive.read(entry))

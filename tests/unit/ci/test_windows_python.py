@@ -41,6 +41,7 @@ def test_what_is_taken_out_of_the_wheel(tmp_path: Path) -> None:
         "deploy_libs/libffi-8.dll",
         "deploy_libs/api-ms-win-crt-heap-l1-1-0.dll",
         "deploy_libs/deploy-stub.exe",
+        "deploy_libs/_wmi.pyd",
         "panda3d/core.pyd",
     ]
     with zipfile.ZipFile(wheel, "w") as archive:
