@@ -82,7 +82,7 @@ class Outcome(NamedTuple):
 def run_python() -> Callable[..., Outcome]:
     """Run code in a Python of its own, in this checkout, and say how it ended."""
 
-    def run(code: str, *arguments: str, timeout: float = 60, **environment: str) -> Outcome:
+    def run(code: str, *arguments: str, timeout: float = 180, **environment: str) -> Outcome:
         result = subprocess.run(
             [sys.executable, "-c", code, *arguments],
             cwd=REPOSITORY,
