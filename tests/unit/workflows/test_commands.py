@@ -6,6 +6,7 @@ What they were given is then read by the real parsers: a session, a verb or a fl
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import importlib.util
 import os
 import re
@@ -18,6 +19,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from packaging.requirements import Requirement
 
 from ci.command_line import command_line
 from ci.schedule import Subset
@@ -134,7 +136,7 @@ def examine_nox(arguments: Sequence[str], noxfile: ModuleType) -> None:
         assert set(recorder.groups) <= set(GROUPS)
         assert recorder.commands
         for command in recorder.commands:
-            examine_tool(command)
+            examine_tool(command, recorder.distributions)
 
 
 class Recorder:
@@ -144,19 +146,21 @@ class Recorder:
         self.posargs = list(posargs)
         self.groups: list[str] = []
         self.commands: list[tuple[str, ...]] = []
+        self.distributions: set[str] = set()
 
     def install(self, *requirements: str) -> None:
         assert requirements
+        self.distributions |= {Requirement(text).name for text in requirements}
 
     def run(self, *command: str) -> None:
         self.commands.append(tuple(map(str, command)))
 
 
-def examine_tool(command: Sequence[str]) -> None:
+def examine_tool(command: Sequence[str], distributions: set[str]) -> None:
+    """See that the session has installed what it runs, as far as this environment knows its programs."""
     program, *arguments = command
     if program != "python":
-        place = Path(sys.executable).with_name(program)
-        assert place.exists() or shutil.which(program), f"{program} is in no dependency group"
+        assert distributions & providers(program), f"{program} is in none of the session's groups"
         return
     assert arguments[0] == "-m"
     module, given = arguments[1], arguments[2:]
@@ -166,6 +170,16 @@ def examine_tool(command: Sequence[str]) -> None:
         read(index_command_line(), given)
     else:
         assert importlib.util.find_spec(module) is not None
+
+
+def providers(program: str) -> set[str]:
+    """The distributions that bring a program: those installed here that say so, and its namesake."""
+    scripts = {
+        each.metadata["Name"]
+        for each in importlib.metadata.distributions()
+        if any(Path(file).name == program for file in each.files or ())
+    }
+    return scripts | {program}
 
 
 def read(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
