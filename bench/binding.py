@@ -7,9 +7,7 @@ of it is compiled. Times are CPU times of one thread; contenders take turns with
 
 from __future__ import annotations
 
-import json
 import shutil
-import subprocess
 import tarfile
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -17,10 +15,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from types import TracebackType
-from typing import Literal, Self, TypeAlias, get_args
+from typing import Literal, TypeAlias, get_args
 
 from bench import imports, machine
+from bench.child import Child
 from bench.figures import Spread, ratios, spread
 from bench.imports import OURS, THEIRS, Installed
 from bench.text_models import text_model
@@ -202,80 +200,36 @@ def _turn(workers: Sequence[_Worker], number: int) -> Sequence[_Worker]:
     return (*workers[first:], *workers[:first])
 
 
-class _Worker:
+class _Worker(Child):
     """A contender's process with a model loaded; used in a ``with`` statement."""
 
     def __init__(self, name: str, package: Installed, model: Path, *, logits_all: bool) -> None:
-        self.name = name
-        self._package = package
-        # a file and not a pipe: a full pipe would stop the worker
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
-        self._process = subprocess.Popen(
+        super().__init__(
             [package.python, "-P", _SCRIPT, name],
+            title=package.title,
             env=imports.clean_environment(),
             cwd=package.python.parent,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            encoding="utf-8",
-            start_new_session=True,
         )
-        machine.put_first(self._process.pid)
-        self._ask(verb="load", model=str(model), context=_CONTEXT, logits_all=logits_all)
+        self.name = name
+        self._package = package
+        self.ask(verb="load", model=str(model), context=_CONTEXT, logits_all=logits_all)
 
     def complete(self, tokens: int, option: Option) -> float:
         """Return the microseconds of CPU time per token; short completions are made several times."""
         seconds, times = 0.0, max(1, max(LENGTHS) // tokens) if tokens in LENGTHS else 1
         for _ in range(times):
-            answer = self._ask(verb="complete", tokens=tokens, option=option)
+            answer = self.ask(verb="complete", tokens=tokens, option=option)
             if answer["tokens"] != tokens:
                 raise BuildError(
-                    f"{self._package.title} gave {answer['tokens']:.0f} tokens instead of {tokens}",
+                    f"{self._package.title} gave {answer['tokens']} tokens instead of {tokens}",
                     cure="delete the models in the cache folder and run this again",
                 )
-            seconds += answer["seconds"]
+            seconds += float(str(answer["seconds"]))
         return seconds / (tokens * times) * 1e6
 
     def state(self, tokens: int) -> int:
         """Return the bytes of a saved state."""
-        return int(self._ask(verb="state", tokens=tokens)["bytes"])
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._process.kill()
-        self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout, self._errors):
-            if stream is not None:
-                stream.close()
-
-    def _ask(self, **question: object) -> dict[str, float]:
-        stdin, stdout = self._process.stdin, self._process.stdout
-        assert stdin is not None
-        assert stdout is not None
-        try:
-            stdin.write(json.dumps(question) + "\n")
-            stdin.flush()
-            line = stdout.readline()
-        except BrokenPipeError:
-            line = ""
-        if not line:
-            code = self._process.wait()
-            self._errors.seek(0)
-            printed = self._errors.read().decode("utf-8", "replace").strip().splitlines()[-10:]
-            raise BuildError(
-                f"{self._package.title} ended with exit code {code}"
-                + "".join(f"\n  | {each}" for each in printed),
-                cure="read its last lines above",
-            )
-        answer: dict[str, float] = json.loads(line)
-        return answer
+        return int(str(self.ask(verb="state", tokens=tokens)["bytes"]))
 
 
 def report(

@@ -7,19 +7,16 @@ machine gives at most: two CPUs may be halves of one core, and share caches and 
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from types import TracebackType
-from typing import Literal, Self, TypeAlias, get_args
+from typing import Literal, TypeAlias, get_args
 
 from bench import imports, machine
+from bench.child import Child
 from bench.figures import Spread, ratios, spread
 from bench.models import write_model
 from bench.pool import SHAPE
@@ -153,71 +150,26 @@ def _turn(workers: Sequence[_Worker], way: Way, tokens: int) -> float:
     both, single = workers
     if way == "two processes":
         for each in (both, single):
-            each.ask(objects=1, threads=1, tokens=tokens)
-        return max(both.answer(), single.answer())
-    both.ask(objects=_AT_ONCE, threads=1 if way == "one thread" else _AT_ONCE, tokens=tokens)
-    return both.answer()
+            each.send(objects=1, threads=1, tokens=tokens)
+        return max(both.seconds(), single.seconds())
+    both.send(objects=_AT_ONCE, threads=1 if way == "one thread" else _AT_ONCE, tokens=tokens)
+    return both.seconds()
 
 
-class _Worker:
+class _Worker(Child):
     """A process with so many objects loaded; used in a ``with`` statement."""
 
     def __init__(self, python: Path, model: Path, objects: int, cpus: Sequence[int]) -> None:
-        # a file and not a pipe: a full pipe would stop the worker
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
-        self._process = subprocess.Popen(
+        super().__init__(
             [python, "-P", _SCRIPT, model, str(objects), ",".join(map(str, cpus))],
+            title="a process with two threads",
             env=imports.clean_environment(),
             cwd=python.parent,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            encoding="utf-8",
-            start_new_session=True,
         )
-        machine.put_first(self._process.pid)
 
-    def ask(self, **question: int) -> None:
-        """Have it begin."""
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(json.dumps(question) + "\n")
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            raise self._failed() from None
-
-    def answer(self) -> float:
-        """Return the seconds that it took."""
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise self._failed()
-        return float(json.loads(line)["seconds"])
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._process.kill()
-        self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout, self._errors):
-            if stream is not None:
-                stream.close()
-
-    def _failed(self) -> BuildError:
-        code = self._process.wait()
-        self._errors.seek(0)
-        printed = self._errors.read().decode("utf-8", "replace").strip().splitlines()[-10:]
-        return BuildError(
-            f"a process with two threads ended with exit code {code}"
-            + "".join(f"\n  | {each}" for each in printed),
-            cure="read its last lines above",
-        )
+    def seconds(self) -> float:
+        """Wait until it has answered, and return the seconds that it took."""
+        return float(str(self.receive()["seconds"]))
 
 
 def report(

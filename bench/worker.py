@@ -6,17 +6,13 @@ Every contender runs through the same Python code: the package of the wheel, wit
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
-from bench import machine
+from bench.child import Child
 from ci.errors import BuildError
 
 _SCRIPT = Path(__file__).with_name("computation.py")
@@ -57,7 +53,7 @@ class Facts:
     """Its priority, see :func:`bench.machine.put_first`."""
 
 
-class Worker:
+class Worker(Child):
     """A process with one model loaded; used in a ``with`` statement."""
 
     def __init__(self, libraries: Libraries, model: Path, *, threads: int, batch: int) -> None:
@@ -72,86 +68,33 @@ class Worker:
         Raises:
             BuildError: the libraries or the model cannot be loaded.
         """
-        self.libraries = libraries
-        # a file and not a pipe: a full pipe would stop the worker
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
-        self._process = subprocess.Popen(
+        super().__init__(
             [sys.executable, "-P", _SCRIPT],
+            title=f"{libraries.title}: the process that computes with {libraries.folder}",
             env=_environment(libraries),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            encoding="utf-8",
-            start_new_session=True,
+            cure="read its last lines above; a damaged cache is cured by deleting"
+            f" {libraries.folder}",
         )
-        nice = machine.put_first(self._process.pid)
-        answer = self._ask(verb="load", model=str(model), threads=threads, batch=batch)
+        self.libraries = libraries
+        answer = self.ask(verb="load", model=str(model), threads=threads, batch=batch)
         self.facts = Facts(
             cpu_variant=_text(answer["cpu_variant"]),
             system_info=str(answer["system_info"]),
             parameters=int(str(answer["parameters"])),
-            nice=nice,
+            nice=self.nice,
         )
 
     def prompt(self, tokens: int) -> Timing:
         """Compute a prompt in one batch, in an empty context."""
-        return self._timing(tokens, self._ask(verb="prompt", tokens=tokens))
+        return self._timing(tokens, self.ask(verb="prompt", tokens=tokens))
 
     def generate(self, tokens: int) -> Timing:
         """Compute tokens one at a time after a short prompt, whose time does not count."""
-        return self._timing(tokens, self._ask(verb="generate", tokens=tokens))
-
-    def close(self) -> None:
-        """End the process."""
-        self._process.kill()
-        self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout, self._errors):
-            if stream is not None:
-                stream.close()
-
-    def __enter__(self) -> Self:
-        """Return itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """End the process."""
-        self.close()
+        return self._timing(tokens, self.ask(verb="generate", tokens=tokens))
 
     def _timing(self, tokens: int, answer: dict[str, object]) -> Timing:
         return Timing(
             tokens=tokens, seconds=float(str(answer["seconds"])), cpu_s=float(str(answer["cpu_s"]))
-        )
-
-    def _ask(self, **question: object) -> dict[str, object]:
-        stdin, stdout = self._process.stdin, self._process.stdout
-        assert stdin is not None
-        assert stdout is not None
-        try:
-            stdin.write(json.dumps(question) + "\n")
-            stdin.flush()
-            line = stdout.readline()
-        except BrokenPipeError:
-            line = ""
-        if not line:
-            raise self._failure()
-        answer: dict[str, object] = json.loads(line)
-        return answer
-
-    def _failure(self) -> BuildError:
-        returncode = self._process.wait()
-        self._errors.seek(0)
-        printed = self._errors.read().decode("utf-8", "replace").strip().splitlines()[-10:]
-        self.close()
-        return BuildError(
-            f"{self.libraries.title}: the process that computes with {self.libraries.folder} ended"
-            f" with exit code {returncode}" + "".join(f"\n  | {line}" for line in printed),
-            cure="read its last lines above; a damaged cache is cured by deleting"
-            f" {self.libraries.folder}",
         )
 
 
