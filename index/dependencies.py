@@ -256,13 +256,13 @@ def needed(
     table: Table,
     offers: Callable[[str], Sequence[Dependency]],
     known: Collection[str],
-    complete: Callable[[Dependency], Dependency | None],
+    complete: Callable[[Sequence[Dependency]], Sequence[Dependency | None]],
 ) -> Needed:
     """Follow the requirements of one backend's wheels, and those of what serves them, to the end.
 
-    ``offers`` returns the files of a project; ``complete`` reads the requirements of one that is
-    chosen, or returns None where it cannot be used after all. What is in ``known``, file names,
-    stays even where it would not be taken in today: a yanked file, an sdist beside a wheel.
+    ``offers`` returns the files of a project; ``complete`` reads the requirements of those that are
+    chosen, with None for one that cannot be used after all. What is in ``known``, file names, stays
+    even where it would not be taken in today: a yanked file, an sdist beside a wheel.
 
     Raises:
         CatalogueError: Something is required at an address.
@@ -280,8 +280,7 @@ def needed(
         if need in seen or project == PROJECT:
             continue
         seen.add(need)
-        for offer in search.chosen(need, offers(project)):
-            file = files.get(project, {}).get(offer.name) or complete(offer)
+        for file in complete(search.chosen(need, offers(project))):
             if file is not None:
                 served[need.requirement].append(file)
                 files.setdefault(project, {})[file.name] = file

@@ -8,6 +8,7 @@ import re
 import tarfile
 import zipfile
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
@@ -49,6 +50,8 @@ if TYPE_CHECKING:
     from index.catalogue import Entry
 
 _TIMEOUT: Final = 60
+# Files that are read at once; the session keeps ten connections.
+_AT_ONCE: Final = 8
 # Archives of wheels have their metadata at the end, as the specification recommends.
 _TAIL: Final = 1 << 16
 # What is downloaded whole, at most, to read metadata out of it.
@@ -165,13 +168,20 @@ class _Upstream:
             self._offers[project] = self._ask(project)
         return self._offers[project]
 
-    def complete(self, offer: Dependency) -> Dependency | None:
-        """Read the requirements of a file, None where it cannot be linked."""
-        if offer.name in self._known:
-            return offer
-        if offer.name not in self._complete:
-            self._complete[offer.name] = self._read(offer)
-        return self._complete[offer.name]
+    def complete(self, offers: Sequence[Dependency]) -> list[Dependency | None]:
+        """Read the requirements of files, several at once; None for one that cannot be linked."""
+        unread = [
+            offer
+            for offer in offers
+            if offer.name not in self._known and offer.name not in self._complete
+        ]
+        # a project can have hundreds, and an answer is waited for longer than it is read
+        with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
+            for offer, file in zip(unread, pool.map(self._read, unread), strict=True):
+                self._complete[offer.name] = file
+        return [
+            offer if offer.name in self._known else self._complete[offer.name] for offer in offers
+        ]
 
     def _ask(self, project: str) -> tuple[Dependency, ...]:
         self._log(f"asking for {project}")
