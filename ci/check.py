@@ -278,5 +278,6 @@ def _baseline_problems(name: str, library: Library, target: Target) -> Iterator[
     guarded = frozenset[str]().union(
         *(kinds for owner, kinds in _GUARDED[platform.machine].items() if owner in {stem, "*"})
     )
-    for level, first in levels_above_baseline(library.code, platform.machine, guarded).items():
+    levels = levels_above_baseline(library.code, platform.machine, guarded, system=platform.system)
+    for level, first in levels.items():
         yield f"{name} is to run on every CPU but uses {level}: {first}"

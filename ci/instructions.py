@@ -1,7 +1,8 @@
 """Machine instructions: which levels above its machine's baseline a library uses.
 
-The baselines: of x86-64 the psABI's x86-64-v1 (SSE and SSE2), of Linux and Windows on ARM Armv8.0-A
-with NEON, of Apple silicon the M1. Detection is by mnemonic, and on ARM by the kinds of its operands,
+The baselines: of x86-64 the psABI's x86-64-v1 (SSE and SSE2), on a Mac Intel's Penryn, for which clang
+compiles where nothing else is said (`getX86TargetCPU`); of Linux and Windows on ARM Armv8.0-A with NEON,
+of Apple silicon the M1. Detection is by mnemonic, and on ARM by the kinds of its operands,
 from the Intel Software Developer's Manual, volume 2, and the Arm Architecture Reference Manual.
 """
 
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 import capstone
 
 if TYPE_CHECKING:
-    from ci.table import Machine
+    from ci.table import Machine, System
 
 # instructions that a CPU without them does not refuse but runs as another: `tzcnt` as `bsf`
 # (only emitted where the result is the same), and those that programs guard with cpuid
@@ -24,16 +25,18 @@ _HARMLESS = frozenset({"tzcnt", "xgetbv", "rdtscp"})
 _LEVELS = {
     "AVX or newer": re.compile(r"v(?!err|erw|mcall|mread|mwrite|mx)\w+|k(?:mov|or|and|shift|test)\w+|tile\w+|tdp\w+|ldtilecfg"),
     "BMI": re.compile(r"andn|bextr|blsi|blsr|blsmsk|bzhi|pdep|pext|mulx|rorx|sarx|shlx|shrx|lzcnt"),
-    "SSE4": re.compile(
+    "SSE4.2": re.compile(r"pcmpgtq|pcmp[ei]str\w|crc32|popcnt"),
+    "SSE4.1": re.compile(
         r"blend(?:v)?p[sd]|pblend(?:vb|w)|dpp[sd]|ptest|pmov[sz]x\w+|pmulld|pmuldq|p(?:min|max)(?:sb|sd|ud|uw)"
         r"|round[ps][sd]|pextr[bdq]|pinsr[bdq]|insertps|extractps|movntdqa|mpsadbw|phminposuw"
-        r"|packusdw|pcmpeqq|pcmpgtq|pcmp[ei]str\w|crc32|popcnt"
+        r"|packusdw|pcmpeqq"
     ),
     "SSSE3": re.compile(r"pshufb|ph(?:add|sub)\w+|pabs[bwd]|palignr|pmulhrsw|psign[bwd]|pmaddubsw"),
     "SSE3": re.compile(r"lddqu|(?:addsub|hadd|hsub)p[sd]|movddup|movs[hl]dup|fisttp"),
     "crypto or other": re.compile(r"aes\w+|pclmul\w+|sha(?:1|256)\w+|movbe|adcx|adox|gf2p8\w+"),
 }  # fmt: skip
-
+_PENRYN = frozenset({"SSE3", "SSSE3", "SSE4.1"})
+_INTEL_MAC_LEVELS = {name: found for name, found in _LEVELS.items() if name not in _PENRYN}
 
 # hints are no operations where the CPU does not know them (paciasp, autiasp, bti, xpaclri): not here
 _ARM_LEVELS = {
@@ -65,6 +68,8 @@ def levels_above_baseline(
     code: Iterable[tuple[int, bytes]],
     machine: Machine = "x86_64",
     guarded: frozenset[str] = frozenset(),
+    *,
+    system: System = "linux",
 ) -> dict[str, str]:
     """Return what code uses above the baseline of its machine.
 
@@ -73,6 +78,7 @@ def levels_above_baseline(
         machine: of the table: ``aarch64`` is ARM, ``arm64`` Apple silicon.
         guarded: instructions that it runs only where the CPU says that it has them: on x86-64 by
             their mnemonics, on ARM with the kinds of operands (``cntd x``).
+        system: of the table.
 
     Returns:
         Level by the first instruction found of it (``{"AVX or newer": "vmovaps at 0x1f30"}``);
@@ -80,6 +86,8 @@ def levels_above_baseline(
     """
     kinds = _x86_kinds if machine == "x86_64" else _arm_kinds
     levels = {"x86_64": _LEVELS, "aarch64": _ARM_LEVELS, "arm64": _APPLE_LEVELS}[machine]
+    if system == "macos" and machine == "x86_64":
+        levels = _INTEL_MAC_LEVELS
     found: dict[str, str] = {}
     for address, section in code:
         for where, name, kind in kinds(section, address):

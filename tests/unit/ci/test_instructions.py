@@ -101,7 +101,8 @@ def test_what_every_arm_cpu_runs_is_no_level(text: str) -> None:
 # Intel SDM, volume 2
 X86 = {
     "vaddps ymm0, ymm1, ymm2": ("c5f458c2", "AVX or newer"),
-    "popcnt eax, ecx": ("f30fb8c1", "SSE4"),
+    "popcnt eax, ecx": ("f30fb8c1", "SSE4.2"),
+    "pmulld xmm0, xmm1": ("660f3840c1", "SSE4.1"),
     "pshufb xmm0, xmm1": ("660f3800c1", "SSSE3"),
     "haddps xmm0, xmm1": ("f20f7cc1", "SSE3"),
     "lzcnt eax, ecx": ("f30fbdc1", "BMI"),
@@ -117,6 +118,9 @@ def test_what_only_newer_x86_cpus_run_is_seen(text: str) -> None:
 
     assert levels_above_baseline(section, "x86_64") == {level: f"{mnemonic} at 0x1001"}
     assert levels_above_baseline(section, "x86_64", frozenset({mnemonic})) == {}
+    # every Mac has had the Penryn's
+    on_a_mac = levels_above_baseline(section, "x86_64", system="macos")
+    assert bool(on_a_mac) == (level not in {"SSE3", "SSSE3", "SSE4.1"})
 
 
 @pytest.mark.parametrize("code", ["0f58c1", "660ffec1", "f3a4", "f30fbcc1"])
