@@ -36,8 +36,13 @@ class Interpreter:
 
     @property
     def tag(self) -> str:
-        """The interpreter's tag as cibuildwheel has it: ``cp313``, ``cp313t``."""
-        return f"cp{self.series.replace('.', '')}"
+        """The interpreter's tag, see `tag_of`."""
+        return tag_of(self.series)
+
+
+def tag_of(series: str) -> str:
+    """Return the tag of a series as cibuildwheel has it: ``cp313``, ``cp313t``."""
+    return f"cp{series.replace('.', '')}"
 
 
 def find_interpreters(wanted: tuple[str, ...]) -> list[Interpreter]:

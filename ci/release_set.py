@@ -11,6 +11,7 @@ from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from ci.errors import ReleaseError, SmokeError, ToolchainError
 from ci.evidence import Evidence, Proof, kept
+from ci.interpreters import tag_of
 from ci.record import BuildRecord, File, read_record, record_path
 from ci.relabel import AUTO
 from ci.reports import BUILD_SUFFIX, SMOKE_SUFFIX, read_proofs
@@ -154,6 +155,28 @@ def require_whole(found: ReleaseSet) -> None:
         cure="build and prove what is not whole at this commit (nox -s build -- --backend NAME"
         " --platform NAME), take away what is extra, then run this again",
     )
+
+
+def require_pythons(found: ReleaseSet, table: Table) -> None:
+    """Raise where a wheel has not been proven on every Python that there is for its platform.
+
+    One for musl is proven on the Pythons that its proof brings, whatever the machine has.
+
+    Raises:
+        ReleaseError: one has not.
+    """
+    lacking = []
+    for member in found.members:
+        platform = member.target.platform
+        shown = {tag for proof in member.proofs for tag in proof.interpreters}
+        missing = [name for name in table.pythons(platform) if tag_of(name) not in shown]
+        if missing and platform.libc != "musl":
+            lacking.append(f"  {member.target.name} is not proven on Python {', '.join(missing)}")
+    if lacking:
+        raise ReleaseError(
+            f"{found.folder} is not proven on every Python of the table:\n" + "\n".join(lacking),
+            cure="prove these wheels where those Pythons are: nox -s smoke -- --all-pythons",
+        )
 
 
 def _missing(path: Path, target: Target) -> list[Problem]:

@@ -24,7 +24,7 @@ from ci.release import (
     work_folder,
 )
 from ci.release_folder import assemble, verify
-from ci.release_set import ReleaseSet, examine, require_whole
+from ci.release_set import ReleaseSet, examine, require_pythons, require_whole
 from ci.staging import stage
 from ci.table import Table, Target
 from ci.vendor import load_pin
@@ -75,6 +75,11 @@ def add_release(
         parser.add_argument(
             "--tag", help="the release's, such as v0.3.100: the version must be its"
         )
+    check.add_argument(
+        "--all-pythons",
+        action="store_true",
+        help="each wheel must be proven on every Python that there is for its platform",
+    )
     for parser in (stage_, prove_):
         parser.add_argument(
             "--site", type=Path, default=_SITE, metavar="FOLDER", help="default: site/"
@@ -161,6 +166,8 @@ def _check(
     del interpreters
     found = _set(options, table, this_commit())
     require_whole(found)
+    if options.all_pythons:
+        require_pythons(found, table)
     progress.step(
         f"{options.folder} is the release {found.version} of {found.commit[:12]}:"
         f" {len(found.members)} wheels, all proven"

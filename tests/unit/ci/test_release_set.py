@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ci.errors import ReleaseError
-from ci.release_set import ReleaseSet, examine, require_whole, wheel_name
+from ci.release_set import ReleaseSet, examine, require_pythons, require_whole, wheel_name
 from ci.table import load_table
 from ci.vendor import load_pin
 from tests.releases import VERSION, write_bare_wheel, write_member, write_smoke
@@ -214,6 +214,26 @@ def test_all_problems_are_raised_at_once(folder: Path) -> None:
         f"  missing: {MUSL.name}: there is no {NAME}\n"
         "  extra: note.txt: the release has no such file"
     )
+
+
+def test_every_python_is_asked_for_but_of_musl(folder: Path) -> None:
+    with pytest.raises(ReleaseError) as caught:
+        require_pythons(look(folder), TABLE)
+    # the stand-ins' reports are of 3.13
+    others = ", ".join(name for name in TABLE.interpreters.all if name != "3.13")
+    assert caught.value.what.splitlines()[1:] == [
+        f"  {CPU.name} is not proven on Python {others}",
+        f"  {CUDA.name} is not proven on Python {others}",
+    ]
+    for target in (CPU, CUDA):
+        path = folder / f"{wheel_name(target, VERSION)}.smoke.json"
+        report = json.loads(path.read_text("utf-8"))
+        (run,) = report["interpreters"]
+        report["interpreters"] = [
+            {**run, "tag": f"cp{name.replace('.', '')}"} for name in TABLE.pythons(target.platform)
+        ]
+        path.write_text(json.dumps(report), encoding="utf-8")
+    require_pythons(look(folder), TABLE)
 
 
 def test_without_a_commit_all_must_be_of_one(folder: Path) -> None:
