@@ -158,6 +158,14 @@ def tests(session: nox.Session) -> None:
     )
 
 
+@nox.session(name="binding-tests")
+def binding_tests(session: nox.Session) -> None:
+    """Test the binding on the oldest, the newest and a free-threaded Python: -- --python 3.9."""
+    install(session, "tests")
+    session.run("python", "-m", "ci", "build", "--backend", "cpu", "--engine", "host")
+    session.run("python", "-m", "tests.binding", *session.posargs)
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
     """Ruff: style and format; the workflows: actionlint, zizmor, GitHub's schema."""

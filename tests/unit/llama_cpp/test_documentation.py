@@ -36,7 +36,8 @@ def undocumented(module: str) -> Iterator[str]:
         home = getattr(value, "__module__", None) or ""
         if not home.startswith("llama_cpp") or home in OF_C or isinstance(value, POINTERS):
             continue
-        if inspect.isfunction(value) and not value.__doc__:
+        # what typing.NewType makes is a function before Python 3.10
+        if inspect.isfunction(value) and not value.__doc__ and not hasattr(value, "__supertype__"):
             yield f"{module}.{name}"
         if inspect.isclass(value):
             yield from undocumented_members(f"{module}.{name}", value)
