@@ -202,6 +202,19 @@ def _failed(pin: InterpreterPin, error: ProcessError, work: Path, log: Path) -> 
     )
 
 
+def require_make() -> None:
+    """See that there is a make, which a Python is built with.
+
+    Raises:
+        ToolMissingError: there is none.
+    """
+    if shutil.which("make") is None:
+        raise ToolMissingError(
+            "there is no make on this machine, to build Python with",
+            cure="install it (Debian: apt install make)",
+        )
+
+
 class _Recipe:
     """One build: zlib and libffi as static libraries, then the interpreter with them."""
 
@@ -214,11 +227,7 @@ class _Recipe:
         work: Path,
         folder: Path,
     ) -> None:
-        if shutil.which("make") is None:
-            raise ToolMissingError(
-                "there is no make on this machine, to build Python with",
-                cure="install it (Debian: apt install make)",
-            )
+        require_make()
         self._progress, self._pin, self._work, self._folder = progress, pin, work, folder
         compiler = choose_compiler("zig", platform, work / "compiler", {})
         self._machine = platform.machine

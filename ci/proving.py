@@ -10,9 +10,11 @@ from datetime import datetime
 from pathlib import Path
 
 from ci import emulation, musl, wine
+from ci.guest import require_emulator
 from ci.host import installs_here
 from ci.installation import without_dependencies
 from ci.interpreters import Interpreter
+from ci.musl_python import require_make
 from ci.progress import Progress
 from ci.smoke import smoke, write_models
 from ci.smoke_report import called, report_of
@@ -70,6 +72,22 @@ def prove(
 def can_prove(platform: Platform) -> bool:
     """Say whether this machine has a way to prove a platform's wheels."""
     return installs_here(platform) or _way(platform) is not None
+
+
+def require_provers(platform: Platform) -> None:
+    """See that the programs are here by which this machine proves a platform's wheels.
+
+    Raises:
+        ToolMissingError: one is not; nothing is said of what they bring along by the network.
+    """
+    if installs_here(platform):
+        return
+    if platform.system == "windows":
+        wine.require_wine()
+    elif platform.machine != python_platform.machine():
+        require_emulator(platform.machine)
+    elif platform.libc == "musl":
+        require_make()
 
 
 def not_provable(wheel: Path, target: Target) -> str:

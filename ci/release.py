@@ -31,7 +31,7 @@ from ci.interpreters import Interpreter
 from ci.matrix import select_targets
 from ci.process import ProcessError, run
 from ci.progress import Progress
-from ci.proving import can_prove
+from ci.proving import can_prove, require_provers
 from ci.record import checkout_commit, record_path
 from ci.release_folder import assemble, remove
 from ci.release_set import (
@@ -95,7 +95,7 @@ def plan(table: Table, patterns: Sequence[str]) -> Plan:
 
     Raises:
         UsageError: a pattern matches nothing, or nothing is left to be made.
-        ToolMissingError: a target that is named cannot be built here.
+        ToolMissingError: a target that is named cannot be built or proven here.
     """
     chosen = select_targets(table, patterns)
     named = any(text.split() for text in patterns)
@@ -388,6 +388,12 @@ def _obstacle(target: Target, table: Table, *, named: bool) -> str | None:
                 cure="build it alone (nox -s build), or leave it out: a release is proven whole",
             )
         return reason
+    try:
+        require_provers(target.platform)
+    except ToolMissingError as error:
+        if named:
+            raise
+        return f"{error.what}: it is proven on {_machine(target)}"
     if not named and target.family.toolkit in {"CUDA", "ROCm"}:
         return "it takes hours of compiling and a GPU to prove it on: name it with --target"
     return None

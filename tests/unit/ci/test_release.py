@@ -70,6 +70,27 @@ def test_what_is_named_and_cannot_be_proven_here_is_an_error() -> None:
     )
 
 
+@pytest.mark.skipif(
+    HERE != "manylinux_x86_64", reason="its wheels for ARM are proven under qemu on Linux alone"
+)
+def test_without_the_emulator_its_targets_are_left_out_or_if_named_an_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    planned = plan(TABLE, [])
+    assert planned.left_out["cpu-manylinux_aarch64"] == (
+        "there is no qemu-aarch64 on this machine: it is proven on"
+        " Linux aarch64 (glibc 2.17 and newer) (in the pipeline: runner ubuntu-24.04-arm)"
+    )
+    assert (
+        planned.left_out["cpu-musllinux_x86_64"]
+        .startswith("there is no make on this machine, to build Python with: it is proven on")
+    )  # fmt: skip
+    with pytest.raises(ToolMissingError) as caught:
+        plan(TABLE, ["cpu-manylinux_aarch64"])
+    assert caught.value.cure.startswith("on Linux install qemu's user mode")
+
+
 def test_a_pattern_without_a_target_is_an_error() -> None:
     with pytest.raises(UsageError):
         plan(TABLE, ["cu999-*"])
