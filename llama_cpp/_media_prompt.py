@@ -12,9 +12,10 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
 
 from llama_cpp import _abi, _library, _log
-from llama_cpp._engine import MediaSpan, PreparedPrompt
+from llama_cpp._engine import PreparedPrompt
 from llama_cpp._errors import GenerationError, ValidationError
 from llama_cpp._handle import Handle
+from llama_cpp._sequence import MediaSpan
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

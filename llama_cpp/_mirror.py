@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from llama_cpp import _library
 from llama_cpp._arguments import check_integer
-from llama_cpp._engine import shared_length
+from llama_cpp._sequence import shared_length
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from llama_cpp import _abi, _library
-from llama_cpp._context import ContextParams
+from llama_cpp._context_params import ContextParams
 from llama_cpp._errors import ValidationError
 from llama_cpp._model import ModelParams
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from llama_cpp._engine import shared_length
 from llama_cpp._errors import ValidationError
+from llama_cpp._sequence import shared_length
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

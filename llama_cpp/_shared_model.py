@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
 
-    from llama_cpp._context import ContextParams
+    from llama_cpp._context_params import ContextParams
     from llama_cpp._sampler import SamplingParams
     from llama_cpp.config import LlamaConfig
     from llama_cpp.llama_grammar import LlamaGrammar

@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, NamedTuple
 
-from llama_cpp._engine import Answer, CachedSequence, PreparedPrompt, shared_length
+from llama_cpp._engine import Answer, PreparedPrompt
 from llama_cpp._errors import LlamaError
 from llama_cpp._sampler import Sampler, SamplingParams
+from llama_cpp._sequence import CachedSequence, shared_length
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

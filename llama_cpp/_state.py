@@ -17,8 +17,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 from llama_cpp import _abi
-from llama_cpp._engine import MediaSpan
 from llama_cpp._errors import ValidationError
+from llama_cpp._sequence import MediaSpan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -20,7 +20,8 @@ from llama_cpp import (
     _session,
     _state,
 )
-from llama_cpp._context import Context, ContextParams
+from llama_cpp._context import Context
+from llama_cpp._context_params import ContextParams
 from llama_cpp._engine import Engine
 from llama_cpp._errors import LlamaError, ValidationError
 from llama_cpp._model import Model, ModelParams

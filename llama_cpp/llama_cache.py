@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llama_cpp._arguments import check_integer
-from llama_cpp._engine import shared_length
 from llama_cpp._errors import ValidationError
 from llama_cpp._namespace import offer
+from llama_cpp._sequence import shared_length
 from llama_cpp._state import LlamaState, write_atomically
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ PROLOGUE = """
 import math, os, sys, threading, time
 from pathlib import Path
 from llama_cpp import Llama
-from llama_cpp._context import Context, ContextParams
+from llama_cpp._context import Context
+from llama_cpp._context_params import ContextParams
 from llama_cpp._model import Adapter, Model
 from llama_cpp._sampler import Sampler, SamplingParams
 

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from llama_cpp import GenerationError, Llama, ValidationError, _engine
-from llama_cpp._engine import Answer, shared_length
+from llama_cpp._engine import Answer
 from llama_cpp._sampler import Sampler, SamplingParams
+from llama_cpp._sequence import shared_length
 from llama_cpp._text import PieceTable
 from tests.tiny.answers import models
 from tests.tiny.llama import TinyLlama

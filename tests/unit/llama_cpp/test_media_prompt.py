@@ -148,7 +148,7 @@ def test_what_is_in_memory_is_not_computed_again(loaded: Loaded) -> None:
 
 
 def test_an_image_that_only_looks_alike_is_computed(loaded: Loaded) -> None:
-    from llama_cpp._engine import MediaSpan  # noqa: PLC0415
+    from llama_cpp._sequence import MediaSpan  # noqa: PLC0415
 
     engine = loaded.llm._engine
     assert engine is not None

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from llama_cpp import Llama, LlamaRAMCache, SamplingParams, ValidationError
-from llama_cpp._engine import CachedSequence
+from llama_cpp._sequence import CachedSequence
 from llama_cpp.llama_speculative import LlamaPromptLookupDecoding
 from llama_cpp.pool import LlamaPool
 from tests.tiny.memory import TinyMemory

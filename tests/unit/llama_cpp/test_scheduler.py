@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from llama_cpp import GenerationError, LlamaError, ValidationError
-from llama_cpp._context import Context, ContextFullError, ContextParams
+from llama_cpp._context import Context, ContextFullError
+from llama_cpp._context_params import ContextParams
 from llama_cpp._model import Model
 from llama_cpp._request_queue import QueueFullError
 from llama_cpp._sampler import SamplingParams

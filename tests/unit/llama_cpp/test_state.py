@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from llama_cpp import GenerationError, Llama, SamplingParams, ValidationError
-from llama_cpp._engine import MediaSpan
 from llama_cpp._sampler import Sampler
+from llama_cpp._sequence import MediaSpan
 from llama_cpp._state import LlamaState, pack, unpack
 from llama_cpp._vision import MTMDChatHandler
 from tests.tiny.vision import RED, png
