@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from llama_cpp._errors import GenerationError
@@ -84,9 +85,11 @@ class LoopStream(Generic[T]):
         """Stop the work; does nothing once everything has come."""
         self._stop()
 
-    def __del__(self) -> None:
+    def __del__(self, ending: Callable[[], bool] = sys.is_finalizing) -> None:
         """Stop the work of a stream that was forgotten."""
-        self._stop()
+        # ending is bound here: without a GIL modules are emptied before what is in them is deleted
+        if not ending():
+            self._stop()
 
     def _stop(self) -> None:
         if not self._over:

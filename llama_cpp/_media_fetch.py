@@ -47,10 +47,10 @@ def fetch(url: str, policy: MediaPolicy) -> bytes:
                 parts._replace(scheme="", netloc="", fragment="").geturl() or "/",
                 headers={"Accept": "image/*, audio/*, */*;q=0.1", "Accept-Encoding": "identity"},
             )
-            response = connection.getresponse()
-            if response.status not in _REDIRECTS:
-                return _body(response, url, policy)
-            target = response.getheader("Location")
+            with connection.getresponse() as response:
+                if response.status not in _REDIRECTS:
+                    return _body(response, url, policy)
+                target = response.getheader("Location")
         except (OSError, http.client.HTTPException) as error:
             raise LlamaError(f"cannot fetch {shortened(url)}: {_reason(error, policy)}") from error
         finally:

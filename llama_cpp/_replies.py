@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -82,9 +83,11 @@ class ThreadStream(Generic[T]):
             self._over = True
             self._cancel(self.job)
 
-    def __del__(self) -> None:
+    def __del__(self, ending: Callable[[], bool] = sys.is_finalizing) -> None:
         """Cancel what was forgotten."""
-        self.close()
+        # ending is bound here: without a GIL modules are emptied before what is in them is deleted
+        if not ending():
+            self.close()
 
 
 class _Sink(Generic[T]):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
-from os.path import commonprefix
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from llama_cpp._errors import LlamaError
@@ -142,8 +142,8 @@ class LlamaHFTokenizer(BaseLlamaTokenizer):
         text = self._decode([*(prev_tokens or ()), *tokens], special=special)
         if prev_tokens:
             # a character that the earlier tokens end in the middle of is not the same in both
-            before = commonprefix([text, self._decode(prev_tokens, special=special)])  # noqa: RUF071
-            text = text[len(before) :]
+            pairs = zip(text, self._decode(prev_tokens, special=special))
+            text = text[sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs)) :]
         return text.encode("utf-8", "ignore")
 
     def _decode(self, tokens: Sequence[int], *, special: bool) -> str:
