@@ -41,6 +41,7 @@ from ci.release_set import (
     examine,
     require_whole,
     sdist_name,
+    unproven_on,
     wheel_name,
 )
 from ci.smoke_report import report_path
@@ -324,13 +325,11 @@ def _bring(
 
 def not_proven_on(members: Sequence[Member], interpreters: Sequence[Interpreter]) -> list[str]:
     """Say on which of these Pythons a wheel that installs here has not been proven."""
-    problems: list[str] = []
-    for member in members:
-        shown = {tag for proof in member.proofs for tag in proof.interpreters}
-        missing = [each.series for each in interpreters if each.tag not in shown]
-        if missing and installs_here(member.target.platform):
-            problems.append(f"{member.target.name} is not proven on Python {', '.join(missing)}")
-    return problems
+    names = [each.series for each in interpreters]
+    found = [
+        unproven_on(member, names) for member in members if installs_here(member.target.platform)
+    ]
+    return [problem for problem in found if problem is not None]
 
 
 def _three(wheel: Path) -> Iterator[Path]:

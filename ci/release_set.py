@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -157,6 +157,15 @@ def require_whole(found: ReleaseSet) -> None:
     )
 
 
+def unproven_on(member: Member, pythons: Iterable[str]) -> str | None:
+    """Say on which of these Pythons (``3.13t``) a wheel has not been proven; None if on all."""
+    shown = {tag for proof in member.proofs for tag in proof.interpreters}
+    missing = [name for name in pythons if tag_of(name) not in shown]
+    if not missing:
+        return None
+    return f"{member.target.name} is not proven on Python {', '.join(missing)}"
+
+
 def require_pythons(found: ReleaseSet, table: Table) -> None:
     """Raise where a wheel has not been proven on every Python that there is for its platform.
 
@@ -168,10 +177,9 @@ def require_pythons(found: ReleaseSet, table: Table) -> None:
     lacking = []
     for member in found.members:
         platform = member.target.platform
-        shown = {tag for proof in member.proofs for tag in proof.interpreters}
-        missing = [name for name in table.pythons(platform) if tag_of(name) not in shown]
-        if missing and platform.libc != "musl":
-            lacking.append(f"  {member.target.name} is not proven on Python {', '.join(missing)}")
+        problem = unproven_on(member, table.pythons(platform))
+        if problem is not None and platform.libc != "musl":
+            lacking.append(f"  {problem}")
     if lacking:
         raise ReleaseError(
             f"{found.folder} is not proven on every Python of the table:\n" + "\n".join(lacking),

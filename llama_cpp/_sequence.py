@@ -187,8 +187,8 @@ class CachedSequence:
         return 0 <= self._context.first_position(self._seq_id) <= max(0, position - window)
 
 
-def shared_length(left: Sequence[int], right: Sequence[int]) -> int:
-    """Return how many tokens two sequences have in common at their beginning."""
+def shared_length(left: Sequence[object], right: Sequence[object]) -> int:
+    """Return how many tokens, or characters, two sequences have in common at their beginning."""
     for index, (one, other) in enumerate(zip(left, right)):
         if one != other:
             return index

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
-from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from llama_cpp._errors import LlamaError
+from llama_cpp._sequence import shared_length
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -142,8 +142,7 @@ class LlamaHFTokenizer(BaseLlamaTokenizer):
         text = self._decode([*(prev_tokens or ()), *tokens], special=special)
         if prev_tokens:
             # a character that the earlier tokens end in the middle of is not the same in both
-            pairs = zip(text, self._decode(prev_tokens, special=special))
-            text = text[sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs)) :]
+            text = text[shared_length(text, self._decode(prev_tokens, special=special)) :]
         return text.encode("utf-8", "ignore")
 
     def _decode(self, tokens: Sequence[int], *, special: bool) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import pytest
@@ -93,6 +94,13 @@ def test_rendering(source: str, variables: dict[str, Any], expected: str) -> Non
     assert render(source, **variables) == expected
 
 
+def division_by_zero() -> str:
+    """Return Python's words for it, which are others since 3.15."""
+    with pytest.raises(ZeroDivisionError) as caught:
+        operator.floordiv(1, 0)
+    return str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("source", "line", "what"),
     [
@@ -108,7 +116,7 @@ def test_rendering(source: str, variables: dict[str, Any], expected: str) -> Non
         ),
         ("\n{{ 1 | nothing }}", 2, "No filter named 'nothing'."),
         ("a\n{{ x.y.z }}", 2, "'x' is undefined"),
-        ("{{ (1, 2) + '' }}", 1, 'TypeError: can only concatenate tuple (not "str") to tuple'),
+        ("{{ 1 // 0 }}", 1, f"ZeroDivisionError: {division_by_zero()}"),
         ("{% include 'x' %}", 1, "TypeError: no loader for this environment specified"),
         ("{{ " + "(" * 5000 + "1" + ")" * 5000 + "}}", None, None),
         ("{{ " + "-" * 100_000 + "1 }}", None, None),
