@@ -14,6 +14,7 @@ from ci.deployment_target import deployment_problems, metal_problems
 from ci.errors import WheelError
 from ci.instructions import levels_above_baseline
 from ci.library import Library, musl_name, read_library
+from ci.macho import signature_problems
 from ci.table import Machine, Platform, System, Table, Target
 from ci.wheel import Wheel, library_names, read_wheel
 
@@ -180,6 +181,7 @@ def _library_problems(wheel: Wheel, target: Target, own_paths: tuple[Path, ...])
         if target.platform.system == "macos":
             yield from _macho_problems(name, library, ours)
             yield from deployment_problems(name, data, target.platform)
+            yield from signature_problems(name, data)
         if target.family.name == "metal" and _is_module(name, target):
             yield from metal_problems(name, data)
         yield from _leak_problems(name, data, library, own_paths)

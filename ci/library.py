@@ -9,8 +9,7 @@ import lief
 
 from ci.fatbin import SECTIONS
 
-# what it passes over it would say hundreds of times: zig leaves places of Mach-O's table of indirect symbols
-# unwritten, which dyld does not read
+# what it passes over it would say hundreds of times
 lief.logging.set_level(lief.logging.LEVEL.ERROR)
 
 

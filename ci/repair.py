@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -13,6 +12,7 @@ from ci.deployment_target import deployment_target
 from ci.errors import ToolMissingError, WheelError
 from ci.host import installs_here
 from ci.library import musl_name
+from ci.macho import with_indirect_symbols
 from ci.process import ProcessError, run
 from ci.sbom import render_sbom
 from ci.table import Platform, Target
@@ -56,7 +56,9 @@ def _run_tool(built: Path, target: Target, scratch: Path) -> None:
     elif platform.system == "macos" and sys.platform != "darwin":
         # delocate reads with Apple's otool. What zig links has nothing that it would bring in, and its
         # tag from the start; check says so of each library.
-        shutil.copy2(built, scratch)
+        wheel = read_wheel(built)
+        mended = {name: with_indirect_symbols(data) for name, data in wheel.libraries.items()}
+        write_wheel(scratch / built.name, {**wheel.files, **mended})
     elif platform.system == "macos":
         arch = "arm64" if platform.machine == "arm64" else "x86_64"
         wanted = deployment_target(platform)

@@ -18,6 +18,8 @@ from ci.progress import Progress
 from ci.table import Table, Target
 from ci.wheel import Wheel, read_wheel
 
+_CURE = "build from this very checkout and try again; what still differs depends on folder, time or order"
+
 
 def reproduce_all(
     wheels: Sequence[Path], table: Table, progress: Progress, *, cached: bool
@@ -52,8 +54,7 @@ def reproduce_all(
     if differing:
         raise WheelError(
             "\n".join(differing),
-            cure="build them again from this very checkout first; if they still differ, look for what"
-            " depends on folder, time or order",
+            cure=f"{_CURE} (the others are in {paths.BUILD / 'reproduced'})",
         )
     if elsewhere and len(elsewhere) == len(wheels):
         raise elsewhere[0]
@@ -70,7 +71,8 @@ def reproduce(wheel: Path, target: Target, progress: Progress, *, cached: bool) 
 
     Raises:
         BuildError: the copy was not built.
-        WheelError: the bytes differ; the message names the files.
+        WheelError: the bytes differ; the message names the files and where in them, and the wheel that
+            was built again is kept.
     """
     first = read_wheel(wheel)
     with tempfile.TemporaryDirectory(prefix="reproduce-in-another-folder-") as folder:
@@ -98,14 +100,33 @@ def reproduce(wheel: Path, target: Target, progress: Progress, *, cached: bool) 
         if first.sha256 == second.sha256:
             progress.step(f"{wheel.name}: the same bytes, sha256 {first.sha256}")
             return
-        names = sorted({*first.files, *second.files})
-        differing = [name for name in names if first.files.get(name) != second.files.get(name)]
+        kept = paths.BUILD / "reproduced" / wheel.name
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(again, kept)
+    differing = [
+        f"  {name}: {difference}"
+        for name in sorted({*first.files, *second.files})
+        if (difference := _difference(first.files.get(name), second.files.get(name)))
+    ]
     raise WheelError(
         f"{wheel.name} came out with other bytes:\n"
-        + "\n".join(f"  {name}" for name in differing or ["the archive itself"]),
-        cure="build it again from this very checkout first; if it still differs, look for what"
-        " depends on folder, time or order",
+        + "\n".join(differing or ["  the archive itself"]),
+        cure=f"{_CURE} (the other one is {kept})",
     )
+
+
+def _difference(first: bytes | None, second: bytes | None) -> str | None:
+    """Say how a file differs from the one that was built again; None where it does not."""
+    if first == second:
+        return None
+    if first is None:
+        return "only in the one that was built again"
+    if second is None:
+        return "not in the one that was built again"
+    if len(first) != len(second):
+        return f"{len(first):,} bytes, {len(second):,} when built again"
+    places = [place for place, (a, b) in enumerate(zip(first, second, strict=True)) if a != b]
+    return f"{len(places):,} of {len(first):,} bytes, from {places[0]:#x} to {places[-1]:#x}"
 
 
 def _asked_for(wheel: Wheel) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from ci import paths
 from ci.check import target_of
 from ci.errors import ToolMissingError, WheelError
 from ci.progress import Progress
@@ -38,11 +39,25 @@ def test_all_that_differ_are_named_at_the_end(wheel: Path, tmp_path: Path) -> No
     table = load_table()
     read = read_wheel(wheel)
     other = tmp_path / wheel.name
-    write_wheel(other, {**read.files, "llama_cpp/_version.py": b'__version__ = "0"\n'})
+    files = {**read.files, "llama_cpp/_version.py": b'__version__ = "0"\n', "llama_cpp/more": b""}
+    about = f"{read.dist_info}/WHEEL"
+    files[about] = read.files[about].replace(b"Generator", b"GeneratoR")
+    write_wheel(other, files)
     elsewhere = write_bare_wheel(tmp_path, table.target("metal", "macosx_arm64"))
     with pytest.raises(WheelError) as caught:
         reproduce_all([elsewhere, other], table, Progress(), cached=True)
-    assert caught.value.what == (
-        f"{wheel.name} came out with other bytes:\n"
-        f"  llama_cpp/_version.py\n  {read.dist_info}/RECORD"
-    )
+    version = len(read.files["llama_cpp/_version.py"])
+    place = read.files[about].index(b"Generator") + len("Generato")
+    record = len(read_wheel(other).files[f"{read.dist_info}/RECORD"])
+    again = len(read.files[f"{read.dist_info}/RECORD"])
+    assert caught.value.what.splitlines() == [
+        f"{wheel.name} came out with other bytes:",
+        f"  llama_cpp/_version.py: 18 bytes, {version:,} when built again",
+        "  llama_cpp/more: not in the one that was built again",
+        f"  {read.dist_info}/RECORD: {record:,} bytes, {again:,} when built again",
+        f"  {about}: 1 of {len(read.files[about]):,} bytes, from {place:#x} to {place:#x}",
+    ]
+    kept = paths.BUILD / "reproduced" / wheel.name
+    assert caught.value.cure is not None
+    assert str(kept.parent) in caught.value.cure
+    assert kept.read_bytes() == wheel.read_bytes()
