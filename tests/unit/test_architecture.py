@@ -49,6 +49,7 @@ LAYERS = [
         "ci.interpreters",
         "ci.layers",
         "ci.library",
+        "ci.macho",
         "ci.metal",
         "ci.msvc",
         "ci.windows_python",
