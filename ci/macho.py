@@ -52,7 +52,7 @@ def with_indirect_symbols(data: bytes) -> bytes:
     ``LC_UUID`` and the pages' hashes of an ad-hoc signature, which both come of the bytes, are made anew.
 
     Raises:
-        WheelError: its tables contradict each other.
+        WheelError: it has not as many stubs as lazy pointers.
     """
     binary = read_binary(data)
     if binary is None or binary.dynamic_symbol_command is None:
@@ -116,7 +116,8 @@ def _entries(binary: lief.MachO.Binary) -> list[int]:
         if section.type in _POINTERS:
             for number in range(section.size // _POINTER_SIZE):
                 name = bound.get(section.virtual_address + number * _POINTER_SIZE)
-                entries[first + number] = _LOCAL if name is None else _number(numbers, name)
+                # zig binds weakly what is hidden as well, and has no symbol for it once stripped
+                entries[first + number] = _LOCAL if name is None else numbers.get(name, _LOCAL)
             if section.type == _LAZY:
                 lazy += entries[first : first + section.size // _POINTER_SIZE]
         elif section.type == _STUBS:
@@ -124,24 +125,13 @@ def _entries(binary: lief.MachO.Binary) -> list[int]:
     # zig's stubs and lazy pointers are of the same symbols in the same order
     places = [place for each in stubs for place in each]
     if len(places) != len(lazy):
-        raise _contradiction(f"{len(places)} stubs for {len(lazy)} lazy pointers")
+        raise WheelError(
+            f"a library of macOS has {len(places)} stubs for {len(lazy)} lazy pointers",
+            cure="this version of ziglang may link in another way: see ci/macho.py",
+        )
     for place, entry in zip(places, lazy, strict=True):
         entries[place] = entry
     return entries
-
-
-def _number(numbers: dict[str | bytes, int], name: str | bytes) -> int:
-    try:
-        return numbers[name]
-    except KeyError:
-        raise _contradiction(f"{name!s} is bound and in no table of symbols") from None
-
-
-def _contradiction(what: str) -> WheelError:
-    return WheelError(
-        f"a library of macOS contradicts itself: {what}",
-        cure="another version of ziglang may link in another way: see ci/macho.py",
-    )
 
 
 def _pages(data: bytes, binary: lief.MachO.Binary) -> Iterator[_Page]:

@@ -128,18 +128,25 @@ def test_what_is_right_stays_as_it_is(folder: Path) -> None:
     assert with_indirect_symbols(b"\x7fELF") == b"\x7fELF"
 
 
-def test_tables_that_contradict_each_other(folder: Path) -> None:
-    data = linked(folder, ARM)
-    # all symbols lose their names
-    binary = read_binary(data)
+def test_a_name_that_is_in_no_table_of_symbols(folder: Path) -> None:
+    data = bytearray(linked(folder, ARM))
+    binary = read_binary(bytes(data))
     assert binary is not None
-    symbols = binary.symbol_command
-    assert symbols is not None
-    made = bytearray(data)
-    start, size = symbols.strings_offset, symbols.strings_size
-    made[start : start + size] = bytes(size)
-    with pytest.raises(WheelError, match=r"contradicts itself: .* is bound and in no table"):
-        with_indirect_symbols(bytes(made))
+    assert binary.symbol_command is not None
+    start, size = binary.symbol_command.strings_offset, binary.symbol_command.strings_size
+    place = bytes(data).index(b"_shared", start, start + size)
+    data[place : place + 7] = b"_hidden"
+    made = with_indirect_symbols(bytes(data))
+    assert table(made)["__got"] == [LOCAL, "dyld_stub_binder", LOCAL]
+
+
+def test_other_stubs_than_lazy_pointers(folder: Path) -> None:
+    data = bytearray(linked(folder, ARM))
+    # the section's size, after two names of 16 bytes and the address
+    place = bytes(data).index(b"__stubs\0") + 16 + 16 + 8
+    struct.pack_into("<Q", data, place, 0)
+    with pytest.raises(WheelError, match="has 0 stubs for 1 lazy pointers"):
+        with_indirect_symbols(bytes(data))
 
 
 def test_the_signature_is_of_the_new_bytes(folder: Path) -> None:
