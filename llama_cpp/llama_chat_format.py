@@ -16,7 +16,8 @@ from llama_cpp._chat_template import ChatTemplate
 from llama_cpp._errors import LlamaError, ValidationError
 from llama_cpp._log import suppress_stdout_stderr
 from llama_cpp._media import MediaPolicy
-from llama_cpp._vision import (
+from llama_cpp._vision import MTMDChatHandler
+from llama_cpp._vision_families import (
     Gemma4ChatHandler,
     Llama3VisionAlpha,
     Llama3VisionAlphaChatHandler,
@@ -24,7 +25,6 @@ from llama_cpp._vision import (
     Llava16ChatHandler,
     MiniCPMv26ChatHandler,
     MoondreamChatHandler,
-    MTMDChatHandler,
     NanoLlavaChatHandler,
     ObsidianChatHandler,
     Qwen3VLChatHandler,

@@ -257,7 +257,7 @@ def test_a_projector(python: Path, hub: tuple[Hub, str], vision: Path, tmp_path:
     state.files |= {"mmproj-a-f16.gguf": data, "b/mmproj-a-q8_0.gguf": data}
     code = (
         "from llama_cpp import ModelLoadError, ValidationError\n"
-        "from llama_cpp._vision import MoondreamChatHandler as H\n"
+        "from llama_cpp._vision_families import MoondreamChatHandler as H\n"
         f"handler = H.from_pretrained({REPO_ID!r}, 'mmproj*f16.gguf', local_dir='here', verbose=False)\n"
         "print(type(handler).__name__, handler.verbose, handler.clip_model_path)\n"
         f"print(H.from_pretrained({REPO_ID!r}, 'b/mmproj-a-q8_0.gguf', cache_dir='there').verbose)\n"

@@ -13,7 +13,8 @@ import pytest
 
 from llama_cpp import Llama, LlamaError, LlamaPool, ModelLoadError, ValidationError, _vision
 from llama_cpp._media import MediaPolicy
-from llama_cpp._vision import (
+from llama_cpp._vision import MTMDChatHandler
+from llama_cpp._vision_families import (
     Gemma4ChatHandler,
     Llama3VisionAlpha,
     Llama3VisionAlphaChatHandler,
@@ -21,7 +22,6 @@ from llama_cpp._vision import (
     Llava16ChatHandler,
     MiniCPMv26ChatHandler,
     MoondreamChatHandler,
-    MTMDChatHandler,
     NanoLlavaChatHandler,
     ObsidianChatHandler,
     Qwen3VLChatHandler,
@@ -616,7 +616,7 @@ def test_names() -> None:
 def test_the_module_imports_nothing_heavy(run_python: Callable[..., Outcome]) -> None:
     outcome = run_python(
         "import sys\n"
-        "from llama_cpp import _library, _vision\n"
+        "from llama_cpp import _library, _vision_families\n"
         "print(_library._functions, [n for n in ('numpy', 'jinja2', 'ssl') if n in sys.modules])\n"
     )
     assert (outcome.code, outcome.output) == (0, "None []\n")
