@@ -94,6 +94,13 @@ def test_identifiers_that_are_named_are_the_tables() -> None:
     assert set(named) <= {platform.cibuildwheel for platform in TABLE.platforms.values()}
 
 
+def test_every_wheel_that_a_linux_builds_is_built_twice() -> None:
+    named = load(FOLDER / "monthly.yml")["jobs"]["reproduce"]["strategy"]["matrix"]["platform"]
+    assert sorted(named) == sorted(
+        name for name, platform in TABLE.platforms.items() if platform.zig_target is not None
+    )
+
+
 def artifacts(job: Job, action: str) -> list[str]:
     """Names of artifacts, `*` in place of what comes from elsewhere."""
     found: list[str] = []
