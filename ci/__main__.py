@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ci import emulation, fresh_root, paths
+from ci import emulation, fresh_root, paths, reproduction
 from ci.architectures import parse_architectures
 from ci.build import build_and_prove
 from ci.bump import PARTS, bump
@@ -368,6 +368,7 @@ def _dist_reports() -> list[Path]:
         for suffix in (BUILD_SUFFIX, SMOKE_SUFFIX)
         for path in folder.glob(f"*{suffix}")
     )
+    reports += sorted(reproduction.FOLDER.glob(f"*{reproduction.SUFFIX}"))
     if not reports:
         raise UsageError(
             "there is no report in dist/ or dist/own/",

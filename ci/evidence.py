@@ -54,6 +54,7 @@ class Proof:
         without_device: whether it was a GPU wheel without a GPU, on the CPU.
         without_runtime: whether the runtime that it declares as dependencies was not installed.
         runtime: packages that its module was loaded with, without a device.
+        reproduced: when a second build came out as the same wheel, UTC; None where none has.
     """
 
     level: Level
@@ -72,6 +73,7 @@ class Proof:
     without_device: bool = False
     without_runtime: bool = False
     runtime: list[str] = field(default_factory=list)
+    reproduced: Date | None = None
 
     @property
     def software(self) -> bool:
@@ -98,7 +100,7 @@ class Proof:
         return version != wanted and not version.startswith(f"{wanted}.")
 
     def strength(self, target: Target, pin: Pin) -> tuple[object, ...]:
-        """Return what decides which of two proofs of a level is kept; the date comes last."""
+        """Return what decides which of two proofs of a level is kept; when it was shown comes last."""
         wanted = set(target.backend.gpu_architectures or ())
         return (
             self.llama_cpp_commit == pin.commit,
@@ -110,6 +112,7 @@ class Proof:
             not self.commit.endswith("-dirty"),
             len(wanted.intersection(self.gpu_architectures)),
             self.date,
+            self.reproduced or "",
         )
 
 
@@ -154,7 +157,11 @@ def kept(known: Sequence[Proof], new: Sequence[Proof], target: Target, pin: Pin)
 
 def _stronger(one: Proof, other: Proof, target: Target, pin: Pin) -> Proof:
     first, last = sorted((one, other), key=lambda proof: proof.strength(target, pin))
-    together = replace(first, date=last.date, interpreters=last.interpreters)
+    if last.reproduced is None and last.wheel == first.wheel:
+        last = replace(last, reproduced=first.reproduced)
+    together = replace(
+        first, date=last.date, interpreters=last.interpreters, reproduced=last.reproduced
+    )
     if together != last:
         return last
     interpreters = sorted({*first.interpreters, *last.interpreters}, key=age)

@@ -26,7 +26,7 @@ nothing was shown. llama.cpp is {version} (`{commit}`) unless a cell says otherw
 | --- | --- |
 | configured | CMake configured the build with the target's toolkit |
 | built | the libraries were compiled and put into a wheel |
-| repaired | the wheel has its platform tag, and `nox -s check` found it to be what the table says |
+| repaired | the wheel has its platform tag, and `nox -s check` found it to be what the table says; "built twice": once more in another folder without the compiler cache, and every byte of the wheel was the same |
 | loaded | it was installed into a fresh environment and answered; "no device": a GPU wheel without a GPU, on the CPU; "without its runtime": and without the packages that it depends on; "module loaded with": with them and a stand-in for the driver |
 | computed | the known tokens came out of the device: of the GPU for a GPU wheel, all layers offloaded; "under": an emulator, not the machine |
 
@@ -42,8 +42,8 @@ the level: what it ran under, where that was no machine of its kind.
 "Software": a GPU driver that computes on the CPU; it shows the code, not the hardware. "-dirty": the
 checkout had changes that are in no commit. "Older pin": an earlier llama.cpp than that of today.
 
-A build leaves its record and its smoke report beside the wheel; `nox -s proof -- add` takes them into
-`docs/proof/`, if they are about the very bytes of that wheel, and keeps the strongest and newest per
+A build leaves its record and its smoke report beside the wheel, `nox -s reproduce` its report in
+`build/reproduced/`; `nox -s proof -- add` takes them into `docs/proof/`, if they are about the very bytes of that wheel, and keeps the strongest and newest per
 level. `nox -s proof` prints this table; `nox -s generate` writes this page.
 """
 
@@ -195,7 +195,8 @@ def _wheel(proof: Proof) -> list[str]:
         return []
     size = f"{proof.wheel.size / 1e6:.1f} MB"
     tag = proof.wheel.name.removesuffix(".whl").rpartition("-")[2]
-    return [f"{tag}, {size}", f"sha256 {proof.wheel.sha256[:12]}"]
+    again = [] if proof.reproduced is None else ["built twice, the same bytes"]
+    return [f"{tag}, {size}", f"sha256 {proof.wheel.sha256[:12]}", *again]
 
 
 def _pythons(proof: Proof) -> list[str]:

@@ -1,4 +1,4 @@
-"""Reports: what build records and smoke reports show, and taking it into the evidence."""
+"""Reports: what build records, smoke reports and second builds show, taken into the evidence."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ from ci.evidence import (
 )
 from ci.problems import told
 from ci.record import CheckoutCommit, Commit, Date, File, Sha256, read_record, record_path
+from ci.reproduction import SUFFIX as REPRODUCED_SUFFIX
+from ci.reproduction import read_reproduction
 from ci.table import Table, Target
 from ci.vendor import Pin
 from ci.wheel import Wheel, read_wheel
@@ -103,13 +105,13 @@ class _BuildInfo:
 
 
 def read_proofs(path: Path, table: Table, pin: Pin) -> tuple[Target, list[Proof]]:
-    """Return what a build record or a smoke report shows, and of which target.
+    """Return what a build record, a smoke report or one of a second build shows, of which target.
 
     Raises:
-        UsageError: there is no such file, or it is neither of the two by its name.
+        UsageError: there is no such file, or it is none of these by its name.
         SmokeError: the report is not whole, about other bytes than those of the wheel beside it,
             or something failed.
-        WheelError: the same of a build record; or it is of another llama.cpp than the pin.
+        WheelError: the same of the others; or it is of another llama.cpp than the pin.
     """
     if not path.is_file():
         raise UsageError(f"there is no file {path}", cure="check the path")
@@ -117,10 +119,12 @@ def read_proofs(path: Path, table: Table, pin: Pin) -> tuple[Target, list[Proof]
         target, proofs = _smoke_proofs(path, table, pin)
     elif path.name.endswith(BUILD_SUFFIX):
         target, proofs = _build_proofs(path, table, pin)
+    elif path.name.endswith(REPRODUCED_SUFFIX):
+        target, proofs = _reproduced_proofs(path, table, pin)
     else:
         raise UsageError(
             f"{path.name} is neither a smoke report nor a build record",
-            cure=f"name files that end with {SMOKE_SUFFIX} or {BUILD_SUFFIX}",
+            cure=f"name files that end with {SMOKE_SUFFIX}, {BUILD_SUFFIX} or {REPRODUCED_SUFFIX}",
         )
     return target, proofs
 
@@ -157,6 +161,20 @@ def _build_proofs(path: Path, table: Table, pin: Pin) -> tuple[Target, list[Proo
         )
         for level in reached
     ]
+
+
+def _reproduced_proofs(path: Path, table: Table, pin: Pin) -> tuple[Target, list[Proof]]:
+    report = read_reproduction(path)
+    wheel = _wheel_beside(path, REPRODUCED_SUFFIX, report.wheel, WheelError)
+    record = record_path(wheel.path)
+    if not record.is_file():
+        raise WheelError(
+            f"{path.name}: the wheel has no build record", cure=f"put {record.name} beside it"
+        )
+    target, proofs = _build_proofs(record, table, pin)
+    if proofs[-1].wheel != report.wheel:
+        raise WheelError(f"{record.name} is of no finished wheel", cure="build it again, and twice")
+    return target, [replace(proofs[-1], reproduced=report.date)]
 
 
 def _smoke_proofs(path: Path, table: Table, pin: Pin) -> tuple[Target, list[Proof]]:

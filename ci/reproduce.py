@@ -7,6 +7,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from ci import paths
@@ -15,6 +16,7 @@ from ci.errors import BuildError, ToolMissingError, WheelError
 from ci.host import require_platform
 from ci.process import ProcessError, run
 from ci.progress import Progress
+from ci.reproduction import FOLDER, write_reproduction
 from ci.table import Table, Target
 from ci.wheel import Wheel, read_wheel
 
@@ -54,7 +56,7 @@ def reproduce_all(
     if differing:
         raise WheelError(
             "\n".join(differing),
-            cure=f"{_CURE} (the others are in {paths.BUILD / 'reproduced'})",
+            cure=f"{_CURE} (the others are in {FOLDER})",
         )
     if elsewhere and len(elsewhere) == len(wheels):
         raise elsewhere[0]
@@ -99,8 +101,11 @@ def reproduce(wheel: Path, target: Target, progress: Progress, *, cached: bool) 
         second = read_wheel(again)
         if first.sha256 == second.sha256:
             progress.step(f"{wheel.name}: the same bytes, sha256 {first.sha256}")
+            if not cached:
+                place = write_reproduction(first, now=datetime.now(UTC))
+                progress.step(f"report: {place}")
             return
-        kept = paths.BUILD / "reproduced" / wheel.name
+        kept = FOLDER / wheel.name
         kept.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(again, kept)
     differing = [

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from ci import paths
 from ci.check import target_of
 from ci.errors import ToolMissingError, WheelError
 from ci.progress import Progress
 from ci.reproduce import reproduce, reproduce_all
+from ci.reproduction import FOLDER, SUFFIX
 from ci.table import load_table
 from ci.wheel import read_wheel, write_wheel
 from tests.releases import write_bare_wheel
@@ -22,7 +22,11 @@ pytestmark = pytest.mark.build
 
 def test_a_build_in_another_folder_is_the_same_bytes(wheel: Path) -> None:
     target = target_of(read_wheel(wheel), load_table())
+    report = FOLDER / f"{wheel.name}{SUFFIX}"
+    before = report.read_bytes() if report.exists() else None
     reproduce(wheel, target, Progress(), cached=True)
+    # what came from the cache was not compiled twice
+    assert (report.read_bytes() if report.exists() else None) == before
 
 
 def test_what_is_built_elsewhere_is_told(tmp_path: Path) -> None:
@@ -57,7 +61,7 @@ def test_all_that_differ_are_named_at_the_end(wheel: Path, tmp_path: Path) -> No
         f"  {read.dist_info}/RECORD: {record:,} bytes, {again:,} when built again",
         f"  {about}: 1 of {len(read.files[about]):,} bytes, from {place:#x} to {place:#x}",
     ]
-    kept = paths.BUILD / "reproduced" / wheel.name
+    kept = FOLDER / wheel.name
     assert caught.value.cure is not None
     assert str(kept.parent) in caught.value.cure
     assert kept.read_bytes() == wheel.read_bytes()

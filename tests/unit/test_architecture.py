@@ -83,6 +83,7 @@ LAYERS = [
         "ci.repair",
         "ci.reports",
         "ci.reproduce",
+        "ci.reproduction",
         "ci.smoke",
         "ci.smoke_report",
         "ci.vendor",

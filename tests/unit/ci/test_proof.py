@@ -94,6 +94,18 @@ def test_the_rows_of_what_was_proven(evidence: Path) -> None:
     ]
 
 
+def test_a_wheel_that_was_built_twice_says_so(evidence: Path) -> None:
+    known = load_evidence(TABLE, evidence)
+    twice = [
+        replace(proof, reproduced="2026-11-22T00:00:00Z") if proof.level == "repaired" else proof
+        for proof in known[CPU.name]
+    ]
+    row = rows(proof_page(TABLE, {**known, CPU.name: twice}, PIN), CPU.name)
+    cpu = sha256_of(evidence, CPU.name)
+    assert row[3].endswith(f"<br>sha256 {cpu}<br>built twice, the same bytes")
+    assert "twice" not in "".join(row[:3] + row[4:])
+
+
 def test_a_compatible_toolkit_and_a_missing_device_are_told(evidence: Path) -> None:
     page = proof_page(TABLE, load_evidence(TABLE, evidence), PIN)
     cu121 = sha256_of(evidence, CU121.name)

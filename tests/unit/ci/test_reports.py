@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,12 @@ import pytest
 
 from ci.errors import SmokeError, ToolchainError, UsageError, WheelError
 from ci.evidence import load_evidence
+from ci.record import record_path
 from ci.reports import add_reports, read_proofs
+from ci.reproduction import write_reproduction
 from ci.table import load_table
 from ci.vendor import load_pin
+from ci.wheel import read_wheel
 from tests.reports import (
     CHECKOUT,
     record_of,
@@ -281,13 +286,73 @@ def test_a_runtime_that_was_left_out_is_told(
     assert loaded.without_runtime is without
 
 
+def twice(folder: Path, wheel: Path) -> Path:
+    return write_reproduction(
+        read_wheel(wheel), now=datetime(2026, 11, 22, tzinfo=UTC), folder=folder
+    )
+
+
+def test_a_second_build_of_the_same_bytes_is_told_of_the_wheel(tmp_path: Path) -> None:
+    wheel = write_reported_wheel(tmp_path / "dist", CPU)
+    built = write_build(wheel, CPU)
+    report = twice(tmp_path / "twice", wheel)
+    (target, (proof,)) = read_proofs(report, TABLE, PIN)
+    (_, (*_, repaired)) = read_proofs(built, TABLE, PIN)
+    assert target == CPU
+    assert proof == replace(repaired, reproduced="2026-11-22T00:00:00Z")
+    # whichever comes first, and what is built anew as the same bytes has been built twice
+    folder = tmp_path / "proof"
+    for files in ([report, built], [built]):
+        list(add_reports(files, TABLE, PIN, folder=folder))
+        assert load_evidence(TABLE, folder)[CPU.name][-1] == proof
+    later = write_build(wheel, CPU, date="2026-11-23T01:00:00Z")
+    list(add_reports([later], TABLE, PIN, folder=folder))
+    found = load_evidence(TABLE, folder)[CPU.name][-1]
+    assert (found.date, found.reproduced) == ("2026-11-23T01:00:00Z", proof.reproduced)
+    other = write_reported_wheel(tmp_path / "other", CPU, marker="other bytes")
+    later = write_build(other, CPU, date="2026-11-24T01:00:00Z")
+    list(add_reports([later], TABLE, PIN, folder=folder))
+    assert load_evidence(TABLE, folder)[CPU.name][-1].reproduced is None
+
+
+def test_a_second_build_that_shows_nothing_is_refused(tmp_path: Path) -> None:
+    wheel = write_reported_wheel(tmp_path / "dist", CPU)
+    folder = tmp_path / "twice"
+    report = twice(folder, wheel)
+    with pytest.raises(WheelError, match="the wheel has no build record"):
+        read_proofs(report, TABLE, PIN)
+    record = write_build(folder / wheel.name, CPU)
+    read_proofs(report, TABLE, PIN)
+    record.write_text(json.dumps(record_of(CPU, level="built")), encoding="utf-8")
+    with pytest.raises(WheelError, match="is of no finished wheel"):
+        read_proofs(report, TABLE, PIN)
+    report.write_text("{}", encoding="utf-8")
+    with pytest.raises(WheelError, match="is no report of a second build"):
+        read_proofs(report, TABLE, PIN)
+    # of the wheel that is kept there
+    write_build(folder / wheel.name, CPU)
+    assert twice(folder, folder / wheel.name) == report
+    read_proofs(report, TABLE, PIN)
+    # a report of the bytes before, and a record of those
+    write_build(wheel, CPU)
+    twice(folder, wheel)
+    write_reported_wheel(folder, CPU, marker="other bytes")
+    with pytest.raises(WheelError, match="is about another wheel than the one beside it"):
+        read_proofs(report, TABLE, PIN)
+    record_path(wheel).unlink()
+    twice(folder, wheel)
+    assert sorted(path.name for path in folder.iterdir()) == [wheel.name, report.name]
+
+
 def test_what_is_no_report_is_refused(tmp_path: Path) -> None:
     other = tmp_path / "a.json"
     other.touch()
     with pytest.raises(UsageError) as caught:
         read_proofs(other, TABLE, PIN)
     assert caught.value.what == "a.json is neither a smoke report nor a build record"
-    assert caught.value.cure == "name files that end with .smoke.json or .build.json"
+    assert (
+        caught.value.cure == "name files that end with .smoke.json, .build.json or .reproduced.json"
+    )
 
 
 def test_reports_are_condensed_and_name_no_folder(tmp_path: Path) -> None:
