@@ -152,7 +152,11 @@ def _pages(data: bytes, binary: lief.MachO.Binary) -> Iterator[_Page]:
         if kind not in _HASHES or size != _HASHES[kind][1]:
             continue
         name = _HASHES[kind][0]
+        # 0: the whole file is one
+        length = 1 << page_bits if page_bits else limit
+        if not 0 < limit <= len(data) or slots != -(-limit // length):
+            continue
         for slot in range(slots):
-            page = data[slot << page_bits : min((slot + 1) << page_bits, limit)]
+            page = data[slot * length : min((slot + 1) * length, limit)]
             at = directory + hashes + slot * size
             yield _Page(slice(at, at + size), hashlib.new(name, page).digest()[:size])

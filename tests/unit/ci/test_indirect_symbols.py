@@ -165,8 +165,10 @@ def test_a_library_without_a_signature(folder: Path) -> None:
     assert binary is not None
     signature = binary.code_signature
     assert signature is not None
-    # of no parts, of a part beyond its end, and with hashes of a kind that there is not
-    for place, value in ((8, 0), (16, 1 << 30), (20 + 36, 0x63 << 24)):
+    # of no parts, of a part beyond its end, with too many pages, more bytes than there are, and hashes
+    # of a kind that there is not
+    wrong = {8: 0, 16: 1 << 30, 20 + 28: 1 << 31, 20 + 32: 1 << 31, 20 + 36: 0x63 << 24}
+    for place, value in wrong.items():
         changed = bytearray(data)
         struct.pack_into(">I", changed, signature.data_offset + place, value)
         assert list(signature_problems("it", bytes(changed))) == [
