@@ -123,7 +123,7 @@ def read_proofs(path: Path, table: Table, pin: Pin) -> tuple[Target, list[Proof]
         target, proofs = _reproduced_proofs(path, table, pin)
     else:
         raise UsageError(
-            f"{path.name} is neither a smoke report nor a build record",
+            f"{path.name} is no smoke report, build record or report of a second build",
             cure=f"name files that end with {SMOKE_SUFFIX}, {BUILD_SUFFIX} or {REPRODUCED_SUFFIX}",
         )
     return target, proofs

@@ -349,7 +349,9 @@ def test_what_is_no_report_is_refused(tmp_path: Path) -> None:
     other.touch()
     with pytest.raises(UsageError) as caught:
         read_proofs(other, TABLE, PIN)
-    assert caught.value.what == "a.json is neither a smoke report nor a build record"
+    assert (
+        caught.value.what == "a.json is no smoke report, build record or report of a second build"
+    )
     assert (
         caught.value.cure == "name files that end with .smoke.json, .build.json or .reproduced.json"
     )
