@@ -22,6 +22,7 @@ from ci.pins import InterpreterPin, Pins, host_of, load_pins, unpacked
 from ci.process import ProcessError, run
 from ci.progress import Progress
 from ci.table import Machine, Platform
+from ci.tarfiles import tarfile
 
 # of what `_build` does: another one is another folder
 _REVISION = 1
@@ -264,7 +265,8 @@ class _Recipe:
         for path, sha256 in self._pin.sources.items():
             archive = bring_package(self._progress, mirror, path, sha256, files)
             name = archive.name.partition("_")[0]
-            shutil.unpack_archive(archive, self._work / name, filter="data")
+            with tarfile.open(archive) as opened:
+                opened.extractall(self._work / name, filter="data")
             (sources[name],) = (self._work / name).iterdir()
         self._prefix.mkdir()
         self._zlib(sources.pop("zlib"))

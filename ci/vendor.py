@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tarfile
 import tempfile
 import tomllib
 import zipfile
@@ -30,6 +29,7 @@ from ci.errors import (
 from ci.problems import told
 from ci.process import ProcessError, run
 from ci.progress import Progress
+from ci.tarfiles import tarfile
 
 PIN_PATH = paths.VENDOR / "llama.cpp.toml"
 
@@ -346,7 +346,7 @@ def _unpack(archive: Path) -> Tree:
             if zipfile.is_zipfile(archive):
                 with zipfile.ZipFile(archive) as bundle:
                     commit = bundle.comment.decode("ascii", "replace") or None
-                    bundle.extractall(new)  # noqa: S202 - zipfile keeps names inside
+                    bundle.extractall(new)
             else:
                 with tarfile.open(archive) as tar:
                     commit = tar.pax_headers.get("comment")
@@ -366,15 +366,7 @@ def extract(tar: tarfile.TarFile, folder: Path) -> None:
     Raises:
         tarfile.TarError: there is something else in it.
     """
-    if hasattr(tarfile, "data_filter"):
-        tar.extractall(folder, filter="data")
-        return
-    # Debian 12's Python 3.11.2 has no filters yet
-    for member in tar:
-        inside = (folder / member.name).resolve().is_relative_to(folder.resolve())
-        if not inside or not (member.isfile() or member.isdir()):
-            raise tarfile.TarError(f"{member.name} is outside of it or no plain file")
-        tar.extract(member, folder)
+    tar.extractall(folder, filter="data")
 
 
 @contextmanager

@@ -10,7 +10,6 @@ import json
 import os
 import subprocess
 import sys
-import tarfile
 import venv
 import zipfile
 from pathlib import Path
@@ -20,6 +19,7 @@ import pytest
 from ci.compiler import CompilerCache, choose_compiler
 from ci.host import host_platform
 from ci.table import load_table
+from ci.tarfiles import tarfile
 from ci.vendor import commit_of, extract, load_pin
 from tests.sources import (
     build_environment,

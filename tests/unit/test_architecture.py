@@ -25,6 +25,7 @@ LAYERS = [
         "ci.project",
         "ci.schedule",
         "ci.table",
+        "ci.tarfiles",
         "ci.variants",
         "ci.version_label",
         "ci.zig",
