@@ -200,6 +200,9 @@ def prove(
 ) -> list[dict[str, object]]:
     """Prove a wheel of another machine on its oldest and newest Pythons, on a CPU that has all.
 
+    A GPU wheel on Debian's stable one alone, with what brings a device in software: an older one's is
+    too old for it, and its CPU part is that of the CPU wheel.
+
     Returns:
         The report's ``interpreters``, each with its ``emulator``.
 
@@ -212,12 +215,17 @@ def prove(
     emulator = require_emulator(machine)
     name = emulator_name(emulator, _ALL)
     wheel = read_wheel(path)
-    guests = [bring_guest(series, machine, progress) for series in _PROVEN_ON]
+    gpu = target.family.smoke == "gpu"
+    packages = target.family.proof_packages if gpu else []
+    guests = [
+        bring_guest(series, machine, progress, packages=packages)
+        for series in ((_STABLE,) if gpu else _PROVEN_ON)
+    ]
 
     def prove_guest(guest: Guest) -> dict[str, object]:
         folder = scratch / guest.series
         interpreter = install_guest(wheel, guest, folder, emulator)
-        env = {**CLEAN, "QEMU_CPU": _ALL}
+        env = {**CLEAN, **software_device(guest), "QEMU_CPU": _ALL}
         result = examine(
             interpreter.path, interpreter, folder, models, target=target, brief=True, env=env
         )
@@ -225,6 +233,19 @@ def prove(
 
     with ThreadPoolExecutor(max_workers=2) as pool:
         return list(pool.map(prove_guest, guests))
+
+
+def software_device(guest: Guest) -> dict[str, str]:
+    """Return the variables that make a guest's Vulkan device in software usable, if it has one.
+
+    Vulkan's loader reads a folder of manifests, and does not find them there under the emulator, so its
+    manifest is named. To optimise a shader takes the emulator longer than to run it.
+    """
+    manifests = (guest.root / "usr/share/vulkan/icd.d").glob("lvp_icd*.json")
+    found = next(manifests, None)
+    if found is None:
+        return {}
+    return {"VK_DRIVER_FILES": f"/{found.relative_to(guest.root)}", "GALLIVM_PERF": "nopt"}
 
 
 def install_guest(wheel: Wheel, guest: Guest, folder: Path, emulator: Path) -> Interpreter:

@@ -10,6 +10,7 @@ import re
 import shlex
 import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,15 +80,23 @@ def emulator_name(emulator: Path, cpu: str) -> str:
     return f"{emulator.name} {found[1] if found else version} -cpu {cpu}"
 
 
-def bring_guest(series: str, machine: str, progress: Progress) -> Guest:
+def bring_guest(
+    series: str, machine: str, progress: Progress, *, packages: Sequence[str] = ()
+) -> Guest:
     """Return a guest, unpacked into the cache if it is not there.
+
+    Args:
+        series: of its Python.
+        machine: what it is for.
+        progress: told what is fetched.
+        packages: more of Debian's that are to be in it.
 
     Raises:
         ToolMissingError: there is no apt, no mirror of Debian or no dpkg-deb.
         NetworkError: Debian does not give it.
     """
     cache = paths.cache_folder() / "guests"
-    root = cache / f"{machine}-{series}"
+    root = cache / "+".join((f"{machine}-{series}", *packages))
     guest = Guest(
         series=series, machine=machine, root=root, program=root / "usr" / "bin" / f"python{series}"
     )
@@ -95,16 +104,17 @@ def bring_guest(series: str, machine: str, progress: Progress) -> Guest:
     with FileLock(cache / f"{root.name}.lock"):
         if guest.program.is_file():
             return guest
-        progress.step(f"bringing Python {series} for {machine} from Debian {SUITES[series]}")
+        what = ", ".join((f"Python {series}", *packages))
+        progress.step(f"bringing {what} for {machine} from Debian {SUITES[series]}")
         partial = cache / f".{root.name}.part"
-        packages = cache / f".{root.name}.packages"
-        for folder in (partial, packages):
+        archives = cache / f".{root.name}.packages"
+        for folder in (partial, archives):
             shutil.rmtree(folder, ignore_errors=True)
         for package in bring_closure(
-            [f"python{series}-minimal", f"libpython{series}-stdlib"],
+            [f"python{series}-minimal", f"libpython{series}-stdlib", *packages],
             suite=SUITES[series],
             architecture=_ARCHITECTURES[machine],
-            folder=packages,
+            folder=archives,
             without=_NOT_WANTED,
         ):
             unpack_package(package, partial)
@@ -112,7 +122,7 @@ def bring_guest(series: str, machine: str, progress: Progress) -> Guest:
         for name in ("lib", "lib64"):
             if (partial / "usr" / name).is_dir() and not (partial / name).exists():
                 (partial / name).symlink_to(f"usr/{name}")
-        shutil.rmtree(packages)
+        shutil.rmtree(archives)
         partial.replace(root)
     return guest
 

@@ -5,14 +5,21 @@ from __future__ import annotations
 import platform as python_platform
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import cast
 
 from ci.errors import ToolMissingError, UsageError
 from ci.process import ProcessError, run
-from ci.table import Platform, Table, Target
+from ci.table import Machine, Platform, System, Table, Target
 
-_SYSTEMS = {"linux": "linux", "darwin": "macos", "win32": "windows"}
-_MACHINES = {"amd64": "x86_64", "x86_64": "x86_64", "arm64": "arm64", "aarch64": "aarch64"}
+_SYSTEMS: Mapping[str, System] = {"linux": "linux", "darwin": "macos", "win32": "windows"}
+_MACHINES: Mapping[str, Machine] = {
+    "amd64": "x86_64",
+    "x86_64": "x86_64",
+    "arm64": "arm64",
+    "aarch64": "aarch64",
+}
 
 
 def host_platform(table: Table) -> Platform:
@@ -24,7 +31,7 @@ def host_platform(table: Table) -> Platform:
     for platform in table.platforms.values():
         if installs_here(platform):
             return platform
-    system, machine, _ = _here()
+    system, machine, _ = here()
     raise UsageError(
         f"the table has no platform for {system} on {machine}",
         cure="install from the sdist: pip install llama-cpp-python --no-binary llama-cpp-python",
@@ -33,13 +40,17 @@ def host_platform(table: Table) -> Platform:
 
 def installs_here(platform: Platform) -> bool:
     """Say whether a platform's wheels install on this machine."""
-    return (platform.system, platform.machine, platform.libc) == _here()
+    return (platform.system, platform.machine, platform.libc) == here()
 
 
-def _here() -> tuple[str, str, str | None]:
-    """Return system, machine and C library as the table calls them."""
-    system = _SYSTEMS.get(sys.platform, sys.platform)
-    machine = _MACHINES.get(python_platform.machine().lower(), python_platform.machine())
+def here() -> tuple[System, Machine, str | None]:
+    """Return this machine's system, processor and C library as the table calls them.
+
+    What the table has no name for is called as Python calls it.
+    """
+    system = _SYSTEMS.get(sys.platform, cast("System", sys.platform))
+    own = python_platform.machine()
+    machine = _MACHINES.get(own.lower(), cast("Machine", own))
     if system == "windows" and machine == "arm64":
         machine = "aarch64"
     libc = None
@@ -48,17 +59,49 @@ def _here() -> tuple[str, str, str | None]:
     return system, machine, libc
 
 
+def zig_target_here() -> str:
+    """Return zig's name of this machine, with an old C library: what is linked for it runs on it.
+
+    Raises:
+        ToolMissingError: it has none.
+    """
+    system, machine, libc = here()
+    if system == "linux":
+        return f"{machine}-linux-{'gnu.2.17' if libc == 'glibc' else 'musl'}"
+    if system == "macos":
+        return f"{'aarch64' if machine == 'arm64' else machine}-macos"
+    raise ToolMissingError(
+        f"nothing but Windows' own compiler compiles for {system} on {machine}",
+        cure="run the command on a Linux",
+    )
+
+
+def crosses(target: Target) -> bool:
+    """Say whether a target is compiled on any machine: by ziglang, and with what runs anywhere."""
+    return target.family.crosses and target.platform.zig_target is not None
+
+
+def compiling_machine(target: Target) -> tuple[System, Machine]:
+    """Return system and processor of the machine that compiles a target.
+
+    What crosses is compiled on this one, everything else on a machine that its wheel installs on.
+    """
+    platform = target.platform
+    if crosses(target) and not installs_here(platform):
+        return here()[:2]
+    return platform.system, platform.machine
+
+
 def require_platform(target: Target, table: Table) -> None:
     """Check that ``target`` can be built here; its toolkit is ``ci.toolkit``'s matter.
 
-    What needs no toolkit is cross-compiled wherever ziglang knows the platform.
+    What crosses (`crosses`) is compiled wherever it is asked for.
 
     Raises:
         ToolMissingError: it cannot; the message says which machine builds it.
     """
     platform = target.platform
-    cross = target.family.toolkit == "none" and platform.zig_target is not None
-    if cross or installs_here(platform):
+    if crosses(target) or installs_here(platform):
         return
     here = host_platform(table)
     raise ToolMissingError(

@@ -114,13 +114,13 @@ def wheel_jobs(table: Table, targets: Sequence[Target]) -> list[Row]:
             "target": target.name,
             "backend": target.backend.name,
             "platform": target.platform.name,
-            "runner": target.platform.runner,
+            "runner": _runner(target),
             "cibuildwheel": target.platform.cibuildwheel,
             "smoke": target.family.smoke,
             "gpu": _gpu(target),
             "minutes": target.family.minutes,
             "pythons": _pythons(table, target.platform),
-            "packages": _packages([target]),
+            "packages": _build_packages(target),
         }
         for target in targets
     ]
@@ -171,8 +171,7 @@ def render_matrix(table: Table, targets: Sequence[Target], style: Format) -> str
         return _json(wheel_jobs(table, targets))
     width = max(len(target.name) for target in targets)
     return "\n".join(
-        f"{target.name:{width}}  {target.platform.runner:16}  {target.wheel_tag}"
-        for target in targets
+        f"{target.name:{width}}  {_runner(target):16}  {target.wheel_tag}" for target in targets
     )
 
 
@@ -224,8 +223,20 @@ def _pythons(table: Table, platform: Platform) -> str:
     return "" if platform.libc == "musl" else " ".join(table.pythons(platform))
 
 
+def _runner(target: Target) -> str:
+    """Return the runner that compiles a target."""
+    crossed = target.family.crossed.get(target.platform.name)
+    return target.platform.runner if crossed is None else crossed.runner
+
+
+def _build_packages(target: Target) -> str:
+    """Return the packages that the runner which compiles a target proves it with, sorted."""
+    crossed = target.family.crossed.get(target.platform.name)
+    return _packages([target]) if crossed is None else " ".join(sorted(crossed.packages))
+
+
 def _packages(targets: Sequence[Target]) -> str:
-    """Return the packages of the runner's system that the proof of these targets needs, sorted."""
+    """Return the packages of the platform's system that the proof of these targets needs, sorted."""
     packages = {
         package
         for target in targets

@@ -20,12 +20,13 @@ from ci import paths
 from ci.debian import bring_package, require_mirror, unpack_package
 from ci.download import bring_from_index, unpack_wheel
 from ci.errors import TableError, UsageError, disk_error
+from ci.host import compiling_machine
 from ci.image import Part
 from ci.problems import told
 from ci.progress import Progress
 from ci.redistributable import RedistributablePin
 from ci.registry import Reference, parse_reference
-from ci.table import Platform
+from ci.table import Platform, Target
 from ci.table import Toolkit as ToolkitName
 
 PINS_PATH = Path(__file__).with_name("toolkits.toml")
@@ -167,14 +168,21 @@ class Pins:
     image: list[ImagePin] = field(default_factory=list)
 
 
+_HOSTS: dict[tuple[str, str], Host] = {
+    ("linux", "x86_64"): "linux_x86_64",
+    ("linux", "aarch64"): "linux_aarch64",
+    ("windows", "x86_64"): "windows_x86_64",
+}
+
+
 def host_of(platform: Platform) -> Host | None:
-    """Return the host that compiles for a platform, or None where nothing is pinned for such."""
-    hosts: dict[tuple[str, str], Host] = {
-        ("linux", "x86_64"): "linux_x86_64",
-        ("linux", "aarch64"): "linux_aarch64",
-        ("windows", "x86_64"): "windows_x86_64",
-    }
-    return hosts.get((platform.system, platform.machine))
+    """Return the host that is a platform, or None where nothing is pinned for such."""
+    return _HOSTS.get((platform.system, platform.machine))
+
+
+def compiling_host(target: Target) -> Host | None:
+    """Return the host that compiles a target, or None where nothing is pinned for such."""
+    return _HOSTS.get(compiling_machine(target))
 
 
 def load_pins(path: Path = PINS_PATH) -> Pins:

@@ -16,6 +16,7 @@ from ci.installation import without_dependencies
 from ci.interpreters import Interpreter
 from ci.musl_python import require_make
 from ci.progress import Progress
+from ci.screen import require_screen
 from ci.smoke import smoke, write_models
 from ci.smoke_report import called, report_of
 from ci.table import Platform, Target
@@ -74,16 +75,19 @@ def can_prove(platform: Platform) -> bool:
     return installs_here(platform) or _way(platform) is not None
 
 
-def require_provers(platform: Platform) -> None:
-    """See that the programs are here by which this machine proves a platform's wheels.
+def require_provers(target: Target) -> None:
+    """See that the programs are here by which this machine proves a target's wheels.
 
     Raises:
         ToolMissingError: one is not; nothing is said of what they bring along by the network.
     """
+    platform = target.platform
     if installs_here(platform):
         return
     if platform.system == "windows":
         wine.require_wine()
+        if target.family.smoke == "gpu":
+            require_screen()
     elif platform.machine != python_platform.machine():
         require_emulator(platform.machine)
     elif platform.libc == "musl":

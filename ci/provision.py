@@ -7,11 +7,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from ci import clang_cuda, cuda, metal, paths, rocm, vulkan
+from ci import clang_cuda, cuda, metal, paths, rocm, vulkan, vulkan_cross
 from ci.errors import ToolMissingError, UsageError
+from ci.host import compiling_machine, installs_here
 from ci.host_compiler import bring_host_compiler
 from ci.image import Part, bring_image, resolve
-from ci.pins import ImagePin, Pins, ToolkitPin, host_of, load_pins, unpacked
+from ci.pins import ImagePin, Pins, ToolkitPin, compiling_host, load_pins, unpacked
 from ci.progress import Progress
 from ci.redistributable import bring_redistributable, find_redistributable
 from ci.registry import Reference
@@ -115,7 +116,7 @@ def _cure_without_pin(target: Target, pins: Pins) -> str:
         return "install the Vulkan SDK and name its folder with --toolkit PATH or VULKAN_SDK"
     name = f"{target.family.toolkit} {target.backend.toolkit_version}"
     cure = f"install {name} and name its folder with --toolkit PATH"
-    if target.platform.system == "linux":
+    if compiling_machine(target)[0] == "linux":
         cure += ", or an image that holds it with --toolkit-image REFERENCE"
     if target.family.toolkit == "CUDA":
         release = f"{target.backend.toolkit_version}.0"
@@ -137,7 +138,7 @@ def find_pin(
     With ``compatible``, the newest one of the same major version where there is none of its own. With
     ``clang``, one whose compiler that is, and none else.
     """
-    host = host_of(target.platform)
+    host = compiling_host(target)
     name = target.family.toolkit
     front_end = "clang" if clang else None
     there = [
@@ -154,7 +155,7 @@ def find_pin(
 
 
 def _brought(progress: Progress, pin: ToolkitPin, target: Target, pins: Pins) -> Path:
-    host = host_of(target.platform)
+    host = compiling_host(target)
     assert host is not None  # a pin was found for it
     if pin.name == "CUDA":
         compiler = bring_host_compiler(progress, pins, host)
@@ -175,13 +176,13 @@ def _brought(progress: Progress, pin: ToolkitPin, target: Target, pins: Pins) ->
         folder = unpacked(progress, pin, host, rocm.arrange, revision=1)
         rocm.make_runnable(folder)
         return folder
-    machine = target.platform.machine
+    _, machine = compiling_machine(target)
     return unpacked(progress, pin, host, lambda root: vulkan.wrap_glslc(root, machine), revision=4)
 
 
 def find_image(target: Target, pins: Pins) -> ImagePin | None:
     """Return the pinned image that holds the toolkit of a target, or None."""
-    host, name = host_of(target.platform), target.family.toolkit
+    host, name = compiling_host(target), target.family.toolkit
     wanted = target.backend.toolkit_version
     for pin in pins.image:
         if pin.name == name and host in pin.host and fits(pin.version, wanted):
@@ -190,7 +191,7 @@ def find_image(target: Target, pins: Pins) -> ImagePin | None:
 
 
 def _pinned_image(progress: Progress, pin: ImagePin, target: Target) -> Path:
-    host, machine = host_of(target.platform), target.platform.machine
+    host, (_, machine) = compiling_host(target), compiling_machine(target)
     assert host is not None  # a pin was found for it
     reference, cache = pin.reference(host), paths.cache_folder() / "toolkits"
     arrange = _arrange_of(target)
@@ -201,8 +202,8 @@ def _out_of_image(
     progress: Progress, image: Reference, target: Target, folder: Path | None
 ) -> tuple[Reference, Path]:
     """Return the exact name of an image, and the folder with what was taken out of it."""
-    name, platform = target.family.toolkit, target.platform
-    if platform.system != "linux":
+    name, (system, machine) = target.family.toolkit, compiling_machine(target)
+    if system != "linux":
         raise UsageError(
             f"{target.name}: toolkits in images are for Linux",
             cure="leave --toolkit-image away, or name an installed toolkit with --toolkit PATH",
@@ -223,7 +224,7 @@ def _out_of_image(
     return exact, bring_image(
         progress,
         exact,
-        platform.machine,
+        machine,
         parts,
         cache,
         variables=() if folder else _VARIABLES[name],
@@ -233,7 +234,7 @@ def _out_of_image(
 
 def _arrange_of(target: Target) -> Callable[[Path], None]:
     """Return what makes a toolkit that was taken out of an image run outside of it."""
-    machine = target.platform.machine
+    _, machine = compiling_machine(target)
 
     def arrange(folder: Path) -> None:
         if target.family.toolkit == "Vulkan SDK" and vulkan.is_a_distributions(folder, machine):
@@ -251,10 +252,13 @@ def _look_over(
             cure="leave it away: the pinned toolkit is brought, or name another with --toolkit",
         )
     if target.family.toolkit == "Vulkan SDK":
-        return vulkan.look_over(folder, target, where)
+        toolkit = vulkan.look_over(folder, target, where)
+        if installs_here(target.platform):
+            return toolkit
+        return vulkan_cross.complete(toolkit, target.platform, paths.BUILD / target.name / "loader")
     if target.family.toolkit == "Xcode":
         return metal.look_over(folder, target, where)
-    host = host_of(target.platform)
+    host = compiling_host(target)
     compiler = bring_host_compiler(progress, pins, host) if host is not None else None
     if target.family.toolkit == "ROCm":
         return rocm.look_over(folder, target, where, compiler=compiler)

@@ -388,7 +388,7 @@ def _obstacle(target: Target, table: Table, *, named: bool) -> str | None:
             )
         return reason
     try:
-        require_provers(target.platform)
+        require_provers(target)
     except ToolMissingError as error:
         if named:
             raise

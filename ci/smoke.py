@@ -201,8 +201,8 @@ def examine(
     with_models = ("--models", models)
     shortly = ("--brief",) if brief else ()
     answer = _answer((*script, _SCRIPT, *with_models, *shortly), folder, env, "install")
-    result = {**nothing_yet(interpreter), **answer}
-    result |= {"version": interpreter.version, "tag": interpreter.tag}
+    # under wine it is another patch release of the same series
+    result = {**nothing_yet(interpreter), **answer, "tag": interpreter.tag}
     if target is None or target.family.smoke != "gpu":
         return result
     shortly = ("--brief",) if brief or brief_gpu else ()

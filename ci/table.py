@@ -76,6 +76,15 @@ class Platform:
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
+class Crossed:
+    """Where the pipeline compiles for a platform that this is not."""
+
+    runner: str
+    packages: list[str] = field(default_factory=list)
+    """Of the runner's system: what it runs a wheel for the platform with."""
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
 class Runtime:
     """What a module needs where it runs."""
 
@@ -111,6 +120,10 @@ class Family:
     """Where the proof runs on a runner with a GPU; None: on the runner itself."""
     proof_packages: list[str] = field(default_factory=list)
     """Packages of the runner's system that bring that device."""
+    crosses: bool = False
+    """Whether any machine compiles it for a platform that ziglang has a name of."""
+    crossed: dict[str, Crossed] = field(default_factory=dict)
+    """By platform, where the pipeline compiles it on another one's runner."""
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -374,9 +387,10 @@ def _check_references(table: Table, where: str, cure: str) -> None:
         for name in family.wheel_tags.keys() - table.platforms.keys()
     ]
     problems += [
-        f"  family.{family.name}.gpu_on_runner: no platform {name!r}"
+        f"  family.{family.name}.{key}: no platform {name!r}"
         for family in table.families.values()
-        for name in family.gpu_on_runner
+        for key, names in (("gpu_on_runner", family.gpu_on_runner), ("crossed", family.crossed))
+        for name in names
         if name not in table.platforms
     ]
     problems += [

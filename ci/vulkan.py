@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ci.errors import ToolMissingError, UsageError
+from ci.host import compiling_machine
 from ci.pins import write_script
 from ci.process import ProcessError, run
 from ci.table import Machine, Target
@@ -37,11 +38,15 @@ def is_a_distributions(folder: Path, machine: Machine) -> bool:
 
 
 def look_over(folder: Path, target: Target, where: str) -> Toolkit:
-    """Look a Vulkan toolkit over and return it: headers, loader, glslc and SPIR-V's headers."""
+    """Look a Vulkan toolkit over and return it: headers, loader, glslc and SPIR-V's headers.
+
+    It is one of the machine that compiles; for another one than that, its loader is none to link with.
+    """
     if not folder.is_dir():
         raise UsageError(f"{where}: there is no folder {folder}", cure="check the path")
-    windows = target.platform.system == "windows"
-    triplet = _TRIPLETS.get(target.platform.machine, "")
+    system, machine = compiling_machine(target)
+    windows = system == "windows"
+    triplet = _TRIPLETS.get(machine, "")
     found = {
         "Vulkan_INCLUDE_DIR": _first(
             folder, ("include", "Include", "usr/include"), lambda path: path / "vulkan/vulkan.hpp"
@@ -69,6 +74,8 @@ def look_over(folder: Path, target: Target, where: str) -> Toolkit:
             lambda path: path / "SPIRV-HeadersConfig.cmake",
         ),
     }
+    if (system, machine) != (target.platform.system, target.platform.machine):
+        del found["Vulkan_LIBRARY"]
     missing = [name for name, path in found.items() if path is None]
     if missing:
         parts = {

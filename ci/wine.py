@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from ci import paths
 from ci.driver import drive
 from ci.errors import ToolMissingError
+from ci.guest import write_program
 from ci.installation import CLEAN
 from ci.interpreters import Interpreter
 from ci.process import ProcessError, run
 from ci.progress import Progress
+from ci.screen import screen
+from ci.smoke import broken, examine
 from ci.table import Target
 from ci.windows_python import WindowsPython, available, bring_windows_python
 
-_SCRIPT = paths.ROOT / "tests" / "smoke" / "run.py"
 # Debian keeps it off PATH, where only a script is that wants the 32-bit one too
 _DEBIAN = Path("/usr/lib/wine")
 # the oldest and the newest; the free-threaded 3.13 does not get through importing ctypes and ssl
@@ -71,6 +71,9 @@ def prove(
 ) -> list[dict[str, object]]:
     """Prove a Windows wheel: by the C driver, then installed by pip on Windows Pythons.
 
+    A GPU wheel is proven on the Pythons alone, with a screen that nobody looks at: wine asks its driver
+    of the screen for Vulkan, and so for what this machine has of it.
+
     Args:
         wheel: the finished wheel.
         target: what it claims to be; see :func:`can_prove`.
@@ -84,21 +87,41 @@ def prove(
         The smoke report's ``interpreters``, each with its ``emulator``.
 
     Raises:
-        ToolMissingError: wine is not on this machine, or it cannot be started.
+        ToolMissingError: wine is not on this machine, or it cannot be started; for a GPU wheel there
+            is no Xvfb.
     """
+    gpu = target.family.smoke == "gpu"
     results = []
-    progress.step("starting a Windows without a screen")
-    with windows(scratch / "windows") as wine:
-        driven = drive(
-            wheel, target, models, scratch / "driver", emulator=(wine.program,), env=wine.env
-        )
-        results.append({**driven, "emulator": wine.emulator})
-        for interpreter in available():
-            if interpreter.series in series:
+    with screen() if gpu else nullcontext() as display:
+        if gpu and display is None:
+            progress.step("Xvfb does not start: without a screen wine knows no GPU")
+        progress.step(f"starting a Windows {'with' if display else 'without'} a screen")
+        with windows(scratch / "windows", display=display) as wine:
+            if not gpu:
+                driven = drive(
+                    wheel,
+                    target,
+                    models,
+                    scratch / "driver",
+                    emulator=(wine.program,),
+                    env=wine.env,
+                )
+                results.append({**driven, "emulator": wine.emulator})
+            there = [each for each in available() if each.series in series]
+            for interpreter in there:
                 progress.step(
                     f"installing on Windows' Python {interpreter.series} in {wine.emulator}"
                 )
-                result = _prove_on(wine, wheel, interpreter, models, scratch, progress)
+                result = _prove_on(
+                    wine,
+                    wheel,
+                    interpreter,
+                    models,
+                    scratch,
+                    progress,
+                    target=target,
+                    brief=interpreter is not there[0],
+                )
                 results.append({**result, "emulator": wine.emulator})
     return results
 
@@ -130,10 +153,11 @@ def _find(debian: Path, *names: str) -> Path | None:
 
 
 @contextmanager
-def windows(folder: Path, debian: Path = _DEBIAN) -> Iterator[Wine]:
-    """Start a fresh Windows in ``folder`` without a screen; all that runs in it ends at the end.
+def windows(folder: Path, debian: Path = _DEBIAN, *, display: str | None = None) -> Iterator[Wine]:
+    """Start a fresh Windows in ``folder``; all that runs in it ends at the end.
 
-    ``debian`` is a folder of wine's programs that is looked at before PATH.
+    ``debian`` is a folder of wine's programs that is looked at before PATH, ``display`` the X server
+    of its screen; it needs none.
 
     Raises:
         ToolMissingError: there is no wine, or it does not start.
@@ -150,7 +174,7 @@ def windows(folder: Path, debian: Path = _DEBIAN) -> Iterator[Wine]:
         "WINEDEBUG": "-all",
         # neither .NET nor a browser nor menus: they would be asked for on a screen
         "WINEDLLOVERRIDES": "mscoree,mshtml,winemenubuilder.exe=",
-        "DISPLAY": "",
+        "DISPLAY": display or "",
         "WAYLAND_DISPLAY": "",
     }
     wine = Wine(program=program, server=server, version=version, env=env)
@@ -181,31 +205,27 @@ def _prove_on(
     models: Path,
     scratch: Path,
     progress: Progress,
+    *,
+    target: Target,
+    brief: bool,
 ) -> dict[str, object]:
-    """Install the wheel by Windows' pip and run the smoke script there."""
-    result: dict[str, object] = {
-        "version": interpreter.series.removesuffix("t"),
-        "tag": interpreter.tag,
-        "implementation": "CPython",
-        "free_threaded": interpreter.free_threaded,
-        "passed": False,
-        "device": None,
-        "cpu_variant": None,
-    }
+    """Install the wheel by Windows' pip and run the smoke scripts there."""
     python = bring_windows_python(interpreter, scratch / interpreter.tag, progress)
-    out = python.folder / "result.json"
     try:
         _install(wine, python, wheel)
-        start: list[str | Path] = [python.program, "-I", "-X", "faulthandler", _SCRIPT]
-        wine.run([*start, "--models", models, "--json", out], cwd=python.folder, timeout=_TIMEOUT_S)
     except ProcessError as error:
-        if not out.is_file():
-            detail = " / ".join(error.tail[-3:])
-            name = "install" if not (python.site_packages / "llama_cpp").is_dir() else "run"
-            check = {"name": name, "passed": False, "seconds": 0.0, "detail": detail}
-            return {**result, "checks": [check]}
-    answer: dict[str, object] = json.loads(out.read_text(encoding="utf-8"))
-    return {**result, **answer, "tag": interpreter.tag}
+        return broken(interpreter, "install", error)
+    program = python.folder / "python"
+    write_program(program, [str(wine.program), str(python.program)])
+    return examine(
+        program,
+        interpreter,
+        python.folder,
+        models,
+        target=target,
+        brief_gpu=brief,
+        env=wine.env,
+    )
 
 
 def _install(wine: Wine, python: WindowsPython, wheel: Path) -> None:

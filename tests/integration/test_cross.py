@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from pathlib import Path, PurePosixPath
 
@@ -105,16 +106,57 @@ def test_a_project_is_compiled_for_another_platform(name: str, tmp_path: Path) -
     assert str(tmp_path).encode() not in loaded.read_bytes()
 
 
-def foreign_wheel(name: str) -> Path:
-    wheels = sorted((ROOT / "dist").glob(f"*+cpu-py3-none-{FOREIGN[name].wheel_tag}.whl"))
+def foreign_wheel(name: str, backend: str = "cpu") -> Path:
+    wheels = sorted((ROOT / "dist").glob(f"*+{backend}-py3-none-{FOREIGN[name].wheel_tag}.whl"))
     if not wheels:
-        pytest.skip(f"no wheel in dist/: run `nox -s build -- --backend cpu --platform {name}`")
+        command = f"nox -s build -- --backend {backend} --platform {name}"
+        pytest.skip(f"no wheel in dist/: run `{command}`")
     return wheels[0]
 
 
 @pytest.mark.parametrize("name", FOREIGN)
 def test_a_wheel_of_another_platform_is_what_the_table_says(name: str) -> None:
     assert check(foreign_wheel(name), TABLE).name == f"cpu-{name}"
+
+
+VULKAN = [
+    target.platform.name
+    for target in TABLE.targets
+    if target.backend.name == "vulkan" and target.platform.name in FOREIGN
+]
+
+
+@pytest.mark.parametrize("name", VULKAN)
+def test_a_vulkan_wheel_of_another_platform_is_its_cpu_wheel_and_a_module(name: str) -> None:
+    path = foreign_wheel(name, "vulkan")
+    assert check(path, TABLE).name == f"vulkan-{name}"
+    libraries, plain = (read_wheel(each).libraries for each in (path, foreign_wheel(name)))
+    (module,) = libraries.keys() - plain.keys()
+    assert PurePosixPath(module).stem.removeprefix("lib") == "ggml-vulkan"
+    assert {library: libraries[library] for library in plain} == plain
+
+
+@pytest.mark.parametrize("name", VULKAN)
+def test_a_vulkan_module_asks_the_rest_for_c_functions_alone(name: str) -> None:
+    """So that the rest may be another compiler's, whose names of C++ functions are others."""
+    libraries = read_wheel(foreign_wheel(name, "vulkan")).libraries
+    (data,) = (data for library, data in libraries.items() if "ggml-vulkan" in library)
+    binary = lief.parse(data)
+    if isinstance(binary, lief.PE.Binary):
+        asked = {
+            str(each.name): {str(entry.name) for entry in each.entries} for each in binary.imports
+        }
+        assert "vkGetInstanceProcAddr" in asked["vulkan-1.dll"]
+        names = asked["ggml-base.dll"]
+        assert not any("C++" in library or "libc" in library for library in asked)
+    else:
+        assert isinstance(binary, lief.ELF.Binary)
+        names = {str(symbol.name) for symbol in binary.imported_symbols}
+        # on Linux both are zig's, and a program may have but one operator new and delete
+        names -= {each for each in names if re.match("_Z[nd][wal]", each)}
+        assert "vkGetInstanceProcAddr" in names
+    assert {each for each in names if each.startswith("ggml_")}
+    assert {each for each in names if each.startswith(("_Z", "?"))} == set()
 
 
 @pytest.mark.parametrize("name", [name for name, each in FOREIGN.items() if each.libc == "musl"])

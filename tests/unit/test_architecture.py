@@ -62,8 +62,10 @@ LAYERS = [
         "ci.registry",
         "ci.rocm",
         "ci.sbom",
+        "ci.screen",
         "ci.toolkit",
         "ci.vulkan",
+        "ci.vulkan_cross",
         "ci.wheel",
     },
     {

@@ -8,8 +8,18 @@ from pathlib import Path
 
 import pytest
 
+from ci.emulation import software_device
 from ci.errors import ToolMissingError
-from ci.guest import SUITES, Guest, make_environment, require_emulator, site_packages, write_program
+from ci.guest import (
+    SUITES,
+    Guest,
+    bring_guest,
+    make_environment,
+    require_emulator,
+    site_packages,
+    write_program,
+)
+from ci.progress import Progress
 from ci.table import load_table
 
 
@@ -53,6 +63,30 @@ def test_an_environment_is_one_and_its_executable_is_the_emulated_one(tmp_path: 
         [interpreter.path, "-I", "-c", code], capture_output=True, text=True, check=True
     )
     assert printed.stdout == f"{interpreter.path}|{folder}|1\n"
+
+
+def test_a_guest_with_more_packages_is_another_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLAMA_CPP_PYTHON_CACHE", str(tmp_path))
+    for name in ("aarch64-3.13", "aarch64-3.13+libvulkan1+mesa-vulkan-drivers"):
+        program = tmp_path / "guests" / name / "usr" / "bin" / "python3.13"
+        program.parent.mkdir(parents=True)
+        program.touch()
+        packages = name.split("+")[1:]
+        guest = bring_guest("3.13", "aarch64", Progress(), packages=packages)
+        assert (guest.program, guest.root) == (program, program.parents[2])
+
+
+def test_the_device_in_software_of_a_guest_is_named(tmp_path: Path) -> None:
+    guest = Guest(series="3.13", machine="aarch64", root=tmp_path, program=tmp_path / "python")
+    assert software_device(guest) == {}
+    manifests = tmp_path / "usr" / "share" / "vulkan" / "icd.d"
+    manifests.mkdir(parents=True)
+    for name in ("lvp_icd.json", "radeon_icd.json"):
+        (manifests / name).touch()
+    # as the guest sees it
+    assert software_device(guest)["VK_DRIVER_FILES"] == "/usr/share/vulkan/icd.d/lvp_icd.json"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the stand-in for an emulator is a program")

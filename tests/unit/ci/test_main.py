@@ -77,9 +77,9 @@ def test_every_verb_has_help(verb: str) -> None:
             "vulkan-manylinux_x86_64 is one module more in the CPU wheel: it is compiled on the host",
         ),
         (
-            ["build", "--backend", "vulkan", "--platform", "win_amd64"],
+            ["build", "--backend", "cu130", "--platform", "win_amd64"],
             5,
-            "vulkan-win_amd64 is built on Windows x64; this machine is Linux x86-64",
+            "cu130-win_amd64 is built on Windows x64; this machine is Linux x86-64",
         ),
         (["check", "/nowhere/x.whl"], 8, "x.whl is not the name of a wheel"),
         (["auto", "/nowhere/x.whl"], 8, "x.whl is not the name of a wheel"),

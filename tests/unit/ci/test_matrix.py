@@ -75,6 +75,20 @@ def test_a_job_of_a_wheel() -> None:
     ]
 
 
+def test_a_crossed_job_has_another_platform_s_runner_and_what_proves_it_there() -> None:
+    target = TABLE.target("vulkan", "win_amd64")
+    (job,) = wheel_jobs(TABLE, [target])
+    assert (job["runner"], job["packages"], job["gpu"]) == (
+        "ubuntu-24.04",
+        "libvulkan1 mesa-vulkan-drivers wine64 xvfb",
+        "own",
+    )
+    assert "ubuntu-24.04" in render_matrix(TABLE, [target], "text")
+    # it is installed on a Windows
+    (there,) = platform_jobs(TABLE, [target])
+    assert (there["runner"], there["packages"]) == ("windows-2025", "")
+
+
 def test_pythons_that_a_platform_has_not_are_left_out() -> None:
     (job,) = wheel_jobs(TABLE, [TABLE.target("cpu", "win_arm64")])
     assert job["pythons"] == "3.11 3.12 3.13 3.14 3.15 3.13t 3.14t 3.15t"

@@ -6,6 +6,7 @@ import hashlib
 import io
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from rich.console import Console
 
 from ci.debian import MIRROR_VARIABLE, bring_package, debian_mirror
 from ci.errors import NetworkError, TableError, ToolMissingError, UsageError, VendorError
-from ci.pins import load_pins
+from ci.host import installs_here
+from ci.pins import compiling_host, load_pins
 from ci.progress import Progress
 from ci.provision import bring_toolkit, find_pin
 from ci.table import load_table
@@ -52,7 +54,8 @@ def write_sdk(folder: Path, *, version: tuple[int, int, int] = (1, 4, 309)) -> P
         "include/vulkan/vulkan.hpp": "",
         "include/vulkan/vulkan_core.h": f"#define VK_HEADER_VERSION {patch}\n"
         f"#define VK_HEADER_VERSION_COMPLETE VK_MAKE_API_VERSION(0, {major}, {minor},"
-        " VK_HEADER_VERSION)\n",
+        " VK_HEADER_VERSION)\n"
+        "VKAPI_ATTR VkResult VKAPI_CALL vkCreateInstance(\n",
         "lib/libvulkan.so.1": "",
         "share/cmake/SPIRV-Headers/SPIRV-HeadersConfig.cmake": "",
         "bin/glslc": "#!/bin/sh\necho a shader compiler\n",
@@ -67,7 +70,7 @@ def write_sdk(folder: Path, *, version: tuple[int, int, int] = (1, 4, 309)) -> P
 
 def test_every_pinned_toolkit_serves_a_target() -> None:
     pins = load_pins()
-    for platform in ("manylinux_x86_64", "manylinux_aarch64"):
+    for platform in ("manylinux_x86_64", "manylinux_aarch64", "win_amd64"):
         pin = find_pin(load_table().target("vulkan", platform), pins)
         assert pin is not None
         assert (pin.name, pin.version, pin.suite) == ("Vulkan SDK", "1.4.309", "trixie")
@@ -75,7 +78,46 @@ def test_every_pinned_toolkit_serves_a_target() -> None:
             "linux_x86_64": 8,
             "linux_aarch64": 8,
         }
-    assert find_pin(load_table().target("vulkan", "win_amd64"), pins) is None
+
+
+def test_a_crossed_target_is_compiled_with_this_machine_s_pieces(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    targets = [load_table().target("vulkan", name) for name in ("manylinux_aarch64", "win_amd64")]
+    monkeypatch.setattr("ci.host.here", lambda: ("linux", "x86_64", "glibc"))
+    assert [compiling_host(target) for target in targets] == ["linux_x86_64"] * 2
+    monkeypatch.setattr("ci.host.here", lambda: ("linux", "aarch64", "glibc"))
+    assert [compiling_host(target) for target in targets] == ["linux_aarch64"] * 2
+    # nothing is pinned for a Mac, and nothing of CUDA crosses
+    monkeypatch.setattr("ci.host.here", lambda: ("macos", "arm64", None))
+    assert [compiling_host(target) for target in targets] == [None] * 2
+    assert compiling_host(load_table().target("cu130", "win_amd64")) == "windows_x86_64"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it crosses from a Linux")
+@pytest.mark.parametrize(
+    ("platform", "loader"),
+    [("win_amd64", "libvulkan-1.a"), ("manylinux_aarch64", "libvulkan.so.1")],
+)
+def test_an_sdk_of_this_machine_compiles_for_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, platform: str, loader: str
+) -> None:
+    target = load_table().target("vulkan", platform)
+    if installs_here(target.platform):
+        pytest.skip("this machine is one")
+    monkeypatch.setattr("ci.paths.BUILD", tmp_path / "build")
+    sdk = write_sdk(tmp_path)
+    # nothing is linked with this machine's own loader
+    (sdk / "lib/libvulkan.so.1").unlink()
+    toolkit = bring_toolkit(PROGRESS, target, installed=sdk)
+    folder = tmp_path / "build" / target.name / "loader"
+    assert toolkit.defines == {
+        "Vulkan_INCLUDE_DIR": f"{sdk}/include",
+        "Vulkan_LIBRARY": f"{folder}/{loader}",
+        "Vulkan_GLSLC_EXECUTABLE": f"{sdk}/bin/glslc",
+        "SPIRV-Headers_DIR": f"{sdk}/share/cmake/SPIRV-Headers",
+        "GGML_VULKAN_SHADERS_GEN_TOOLCHAIN": f"{folder}/here.cmake",
+    }
 
 
 @pytest.mark.parametrize(
@@ -198,7 +240,9 @@ def test_a_shader_compiler_that_does_not_run(tmp_path: Path) -> None:
         bring_toolkit(PROGRESS, VULKAN, installed=sdk)
 
 
-def test_a_platform_without_a_pin_names_the_cure() -> None:
+def test_a_platform_without_a_pin_names_the_cure(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Windows itself: there is an SDK for it, and none that could be brought
+    monkeypatch.setattr("ci.host.here", lambda: ("windows", "x86_64", None))
     windows = load_table().target("vulkan", "win_amd64")
     with pytest.raises(ToolMissingError) as caught:
         bring_toolkit(PROGRESS, windows)
