@@ -154,12 +154,13 @@ def layer(name: str) -> int:
 
 
 def test_imports_of_the_toolchain_point_down() -> None:
+    ours = modules("ci")
     upward = [
         f"{name} imports {other}"
-        for name, path in modules("ci").items()
+        for name, path in ours.items()
         if name != "ci.__init__"
         for other in imported(path, "ci")
-        if other in modules("ci") and other.split(".")[1] != name.split(".")[1]
+        if other in ours and other.split(".")[1] != name.split(".")[1]
         if layer(other) > layer(name)
     ]
     assert upward == []
@@ -226,6 +227,15 @@ def test_the_binding_works_without_the_doctor() -> None:
 def test_what_runs_alone_as_a_file_imports_nothing_of_ours(probe: str) -> None:
     names = imported(ROOT / f"llama_cpp/_doctor/{probe}.py", "llama_cpp._doctor")
     assert [name for name in names if name.split(".")[0] == "llama_cpp"] == []
+
+
+def test_a_checkout_is_the_same_bytes_on_every_system() -> None:
+    """Else the wheel of a platform whose git writes CRLF would be none to add a module to elsewhere."""
+    command = ["git", "ls-files", "--eol"]
+    listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    files = [line.partition("\t")[0].split() for line in listed.splitlines()]
+    assert {tuple(each[2:]) for each in files} == {("attr/-text",)}
+    assert {each[0] for each in files} <= {"i/lf", "i/none"}
 
 
 def test_nothing_committed_is_large_or_names_a_registry() -> None:
