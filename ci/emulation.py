@@ -36,6 +36,8 @@ from ci.wheel import Wheel, read_wheel
 # the oldest and the newest that Debian has, and the one of its stable release
 _PROVEN_ON = ("3.9", "3.13", "3.15")
 _STABLE = "3.13"
+# a GPU in software compiles its shaders in the emulator: half an hour of a processor
+_TIMEOUT_S = 7200.0
 # the CPU that has all that this qemu can do
 _ALL = "max"
 CPUS: Mapping[str, tuple[str, ...]] = {
@@ -227,7 +229,14 @@ def prove(
         interpreter = install_guest(wheel, guest, folder, emulator)
         env = {**CLEAN, **software_device(guest), "QEMU_CPU": _ALL}
         result = examine(
-            interpreter.path, interpreter, folder, models, target=target, brief=True, env=env
+            interpreter.path,
+            interpreter,
+            folder,
+            models,
+            target=target,
+            brief=True,
+            env=env,
+            timeout=_TIMEOUT_S,
         )
         return {**result, "emulator": name}
 

@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from ci import paths, project
 from ci.attached import attached
 from ci.errors import ReleaseError, ToolMissingError, UsageError
-from ci.host import installs_here, require_platform
+from ci.host import here, installs_here, require_platform
 from ci.installed import (
     Installed,
     is_about,
@@ -395,6 +395,9 @@ def _obstacle(target: Target, table: Table, *, named: bool) -> str | None:
         return f"{error.what}: it is proven on {_machine(target)}"
     if not named and target.family.toolkit in {"CUDA", "ROCm"}:
         return "it takes hours of compiling and a GPU to prove it on: name it with --target"
+    emulated = target.platform.machine != here()[1]
+    if not named and emulated and target.family.smoke == "gpu":
+        return "its GPU is emulated, which takes the better part of an hour: name it with --target"
     return None
 
 

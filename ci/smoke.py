@@ -181,6 +181,7 @@ def examine(
     brief: bool = False,
     brief_gpu: bool = False,
     env: Mapping[str, str] = CLEAN,
+    timeout: float = _TIMEOUT_S,
 ) -> dict[str, object]:
     """Run the smoke scripts in an environment that the wheel is installed in.
 
@@ -193,6 +194,7 @@ def examine(
         brief: one model of each kind of arithmetic, for an emulator.
         brief_gpu: the same on a GPU.
         env: variables of the scripts.
+        timeout: seconds that each of them may take.
 
     Returns:
         One of the report's ``interpreters``.
@@ -200,19 +202,19 @@ def examine(
     script = (python, *_SCRIPT_OPTIONS)
     with_models = ("--models", models)
     shortly = ("--brief",) if brief else ()
-    answer = _answer((*script, _SCRIPT, *with_models, *shortly), folder, env, "install")
+    answer = _answer((*script, _SCRIPT, *with_models, *shortly), folder, env, "install", timeout)
     # under wine it is another patch release of the same series
     result = {**nothing_yet(interpreter), **answer, "tag": interpreter.tag}
     if target is None or target.family.smoke != "gpu":
         return result
     shortly = ("--brief",) if brief or brief_gpu else ()
     command = (*script, _GPU_SCRIPT, *with_models, *shortly)
-    gpu = _answer(command, folder, env, "gpu")
+    gpu = _answer(command, folder, env, "gpu", timeout)
     found = [gpu]
     environment: dict[str, str] = {}
     software = _SOFTWARE_DEVICE.get(target.family.name, {})
     if gpu.get("gpu") is None and software and not set(software) & set(os.environ):
-        again = _answer(command, folder, {**env, **software}, "gpu")
+        again = _answer(command, folder, {**env, **software}, "gpu", timeout)
         # else it has found the same once more
         if again.get("gpu") is not None or not again["passed"]:
             found.append(again)
@@ -248,13 +250,17 @@ def broken(interpreter: Interpreter, name: str, error: ProcessError) -> dict[str
 
 
 def _answer(
-    command: Sequence[str | Path], folder: Path, env: Mapping[str, str], name: str
+    command: Sequence[str | Path],
+    folder: Path,
+    env: Mapping[str, str],
+    name: str,
+    timeout: float = _TIMEOUT_S,
 ) -> dict[str, object]:
     """Run a smoke script and return what it found; a check called ``name`` failed if it broke."""
     out = folder / "result.json"
     out.unlink(missing_ok=True)
     try:
-        run([*command, "--json", out], cwd=folder, env=env, timeout=_TIMEOUT_S)
+        run([*command, "--json", out], cwd=folder, env=env, timeout=timeout)
     except ProcessError as error:
         if not out.is_file():
             return {"passed": False, "checks": [_broken(name, error)]}
