@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from ci import paths
+from ci import paths, vulkan_cross
 from ci.architectures import choose_architectures, cmake_architectures
 from ci.compiler import CacheStats, Compiler, CompilerCache, choose_compiler
 from ci.engine import Built, Options, build_env, build_error, fresh_folder, settings_of
@@ -143,6 +143,9 @@ def _inputs(
     if not pinned or options.tree.commit is None or options.tree.path != paths.TREE:
         return None
     files = [paths.ROOT / "CMakeLists.txt", *sorted((paths.ROOT / "cmake").iterdir())]
+    if vulkan_cross.TOOLCHAIN in toolkit.defines:
+        # it has made the loader
+        files.append(Path(vulkan_cross.__file__))
     settings = {**defines, **toolkit.env}
     own = {name: value.replace(str(paths.ROOT), "") for name, value in settings.items()}
     # which backend asks is said in the wheel, not in the module

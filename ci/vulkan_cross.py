@@ -18,6 +18,9 @@ from ci.process import run
 from ci.table import Machine, Platform
 from ci.toolkit import Toolkit
 
+TOOLCHAIN = "GGML_VULKAN_SHADERS_GEN_TOOLCHAIN"
+"""The CMake definition by which a build compiles its own program with another compiler."""
+
 _SONAME = "libvulkan.so.1"
 _DLL = "vulkan-1.dll"
 # A loader has the functions of Vulkan itself by their names; those of extensions, which come after them in
@@ -46,7 +49,7 @@ def complete(toolkit: Toolkit, platform: Platform, folder: Path) -> Toolkit:
         toolchain = write_toolchain(folder)
     except ModuleNotFoundError as error:
         raise ToolMissingError(str(error), cure="run it through nox, which installs it") from error
-    own = {"Vulkan_LIBRARY": str(loader), "GGML_VULKAN_SHADERS_GEN_TOOLCHAIN": str(toolchain)}
+    own = {"Vulkan_LIBRARY": str(loader), TOOLCHAIN: str(toolchain)}
     return replace(toolkit, defines={**toolkit.defines, **own})
 
 
