@@ -96,7 +96,7 @@ def bring_toolkit(
     else:
         raise ToolMissingError(
             f"{target.name} needs the toolkit {name} {target.backend.toolkit_version or ''}".strip()
-            + f", and ci/toolkits.toml has none for {target.platform.title}",
+            + f", and ci/toolkits.toml has none for {_compiled_on(target)}",
             cure=_cure_without_pin(target, pins),
         )
     return _look_over(progress, folder, target, PINNED, pins, compatible=compatible)
@@ -109,6 +109,14 @@ def _named(installed: Path | None, name: str) -> tuple[Path | None, str]:
         if os.environ.get(variable):
             return Path(os.environ[variable]).absolute(), variable
     return None, ""
+
+
+def _compiled_on(target: Target) -> str:
+    """Return what people call the machine that compiles a target."""
+    platform, (system, machine) = target.platform, compiling_machine(target)
+    if (system, machine) == (platform.system, platform.machine):
+        return platform.title
+    return f"a build on {system} ({machine})"
 
 
 def _cure_without_pin(target: Target, pins: Pins) -> str:

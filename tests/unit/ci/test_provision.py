@@ -252,6 +252,17 @@ def test_a_platform_without_a_pin_names_the_cure(monkeypatch: pytest.MonkeyPatch
     )
 
 
+def test_a_machine_without_a_pin_for_what_crosses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ci.host.here", lambda: ("macos", "arm64", None))
+    with pytest.raises(ToolMissingError) as caught:
+        bring_toolkit(PROGRESS, load_table().target("vulkan", "manylinux_aarch64"))
+    assert str(caught.value) == (
+        "vulkan-manylinux_aarch64 needs the toolkit Vulkan SDK 1.4, and ci/toolkits.toml has none for"
+        " a build on macos (arm64)\n"
+        "  -> install the Vulkan SDK and name its folder with --toolkit PATH or VULKAN_SDK"
+    )
+
+
 def test_without_a_mirror_the_cure_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
